@@ -1,0 +1,100 @@
+"""What the converter needs of Keras models: float32 copies, logits and gates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.layers import SqueezeExcite
+
+_BATCH = 50
+
+
+def in_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """The same model under the float32 policy: itself, or a copy with its weights.
+
+    Raises:
+        ConversionError: The model has no weights yet, or has another policy and cannot be rebuilt.
+    """
+    if not model.built or not model.inputs:
+        raise ConversionError(
+            "the model has no weights or no input shape yet: build it, or call it on data, first"
+        )
+    layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
+    if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
+        return model
+    try:
+        copy = type(model).from_config(_as_float32(model.get_config()))
+    except NotImplementedError as error:
+        raise ConversionError(
+            "a subclassed model of another dtype policy than float32 cannot be rebuilt: "
+            "build it under the float32 policy and copy the weights"
+        ) from error
+    copy.set_weights([np.asarray(weight, np.float32) for weight in model.get_weights()])
+    return copy
+
+
+def _as_float32(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: "float32" if key == "dtype" and "float" in str(value) else _as_float32(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return [_as_float32(value) for value in config]
+    return config
+
+
+def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The model's outputs, in front of the softmax where there is one, for all images."""
+    try:
+        outputs = [_before_softmax(tensor) for tensor in model.outputs]
+        model = tf.keras.Model(model.inputs, outputs)
+    except (AttributeError, ValueError):
+        pass  # a subclassed model has no graph of layers: its outputs are compared as they are
+    return _apply(model, images)
+
+
+def has_gates(model: tf.keras.Model) -> bool:
+    """Whether the model binarizes gates at inference."""
+    return bool(_attention(model))
+
+
+def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pre-activations z of all binarized gates, in the order of the layers."""
+    layers = _attention(model)
+    inputs = _apply(tf.keras.Model(model.inputs, [layer.input for layer in layers]), images)
+    return [
+        layer.preactivation(maps).numpy() for layer, maps in zip(layers, inputs, strict=True)
+    ]
+
+
+def _attention(model: tf.keras.Model) -> list[SqueezeExcite]:
+    return [
+        layer for layer in model.layers if isinstance(layer, SqueezeExcite) and layer.fmb.enabled
+    ]
+
+
+def _before_softmax(output: Any) -> Any:
+    layer = output._keras_history.layer
+    if isinstance(layer, tf.keras.layers.Softmax):
+        return layer.input
+    if getattr(layer, "activation", None) is not tf.keras.activations.softmax:
+        return output
+    if isinstance(layer, tf.keras.layers.Activation):
+        return layer.input
+    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    result = linear(layer.input)
+    linear.set_weights(layer.get_weights())
+    return result
+
+
+def _apply(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    results = []
+    for start in range(0, len(images[0]), _BATCH):
+        batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
+        outputs = model(batch if len(batch) > 1 else batch[0], training=False)
+        results.append([np.asarray(y) for y in tf.nest.flatten(outputs)])
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]
