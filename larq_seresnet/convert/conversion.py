@@ -10,7 +10,7 @@ import numpy as np
 
 import larq_seresnet
 from larq_seresnet._tensorflow import lq, tf
-from larq_seresnet.convert import converters, fold, graph, keras_models, writer
+from larq_seresnet.convert import converters, exact, fold, graph, keras_models, writer
 from larq_seresnet.convert.errors import ConversionError
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import pack
@@ -98,7 +98,7 @@ def run_conversion(
     model = keras_models.in_float32(model)
     binary = _has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
-    stages = _stages(model, target, input_type)
+    stages = _stages(model, target, input_type, binary)
 
     images, kind = verification_images(model, images, dataset=(metadata or {}).get("dataset"))
     log.info("verifying on %d %s images", len(images[0]), kind)
@@ -136,12 +136,16 @@ def run_conversion(
     return Conversion(file, stages[converters.NAMES[target]], model, verification, facts)
 
 
-def _stages(model: tf.keras.Model, target: str, input_type: str) -> dict[str, bytes]:
+def _stages(
+    model: tf.keras.Model, target: str, input_type: str, binary: bool
+) -> dict[str, bytes]:
     """The file after each stage, by the stage's name."""
     converted = converters.run_converter(model, target)
     work = graph.parse(converted)
     work.metadata.clear()
     fold.fold(work)
+    if binary:
+        exact.keep_signs(work, exact.Constants(keras_models.divisors(model), keras_models.norms(model)))
     if input_type == "uint8":
         fold.accept_uint8(work)
     folded = writer.to_bytes(work)

@@ -13,13 +13,12 @@ from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
 # Monotone activations, with their value at 0.
 _VALUE_AT_ZERO = {"LOGISTIC": 0.5, "TANH": 0.0, "RELU_N1_TO_1": 0.0}
 
-_READS_ONE_PIXEL = ("LceBconv2d", "FULLY_CONNECTED")
 _KEEPS_DIMENSIONS = 5  # the version of FULLY_CONNECTED that can give (batch, 1, 1, channels)
 
 
 def fold(graph: Graph) -> None:
     """Apply all rewrites, in place."""
-    for rewrite in (_clip, _sign, _comparison, _quantize, _select, _dense, _exact_sum, _norm):
+    for rewrite in (_clip, _sign, _comparison, _quantize, _select, _dense):
         for operator in list(graph.operators):
             rewrite(graph, operator)
         graph.prune()
@@ -95,13 +94,14 @@ def _select(graph: Graph, operator: Operator) -> None:
 
 
 def _dense(graph: Graph, operator: Operator) -> None:
-    """A convolution of one pixel is a dense layer, which needs no bias."""
+    """A 1x1 convolution is a dense layer of all pixels, which needs no bias."""
     if operator.name != "CONV_2D":
         return
     x, kernel, bias = operator.inputs
     if x is None or kernel is None or kernel.data is None or kernel.quantization is not None:
         return
-    if x.shape[1:3] != (1, 1) or kernel.shape[1:3] != (1, 1):
+    strides = (operator.options.strideH, operator.options.strideW)
+    if kernel.shape[1:3] != (1, 1) or (strides != (1, 1) and x.shape[1:3] != (1, 1)):
         return
     matrix = Tensor.constant(kernel.data.reshape(kernel.shape[0], kernel.shape[3]))
     if bias is not None and bias.data is not None and not bias.data.any():
@@ -113,103 +113,9 @@ def _dense(graph: Graph, operator: Operator) -> None:
     operator.version = _KEEPS_DIMENSIONS
 
 
-def _exact_sum(graph: Graph, operator: Operator) -> None:
-    """Multiply sums of +1 and -1 afterwards, so that they are exact integers, as in Keras.
-
-    Converters fold batch norm into the kernel: sum(s * x) + b. Its rounding errors flip signs in
-    the next layer. Here it becomes (sum(x) + b / s) * s.
-    """
-    if operator.name not in ("CONV_2D", "FULLY_CONNECTED") or len(operator.inputs) < 3:
-        return
-    x, kernel, bias = operator.inputs
-    if kernel is None or kernel.data is None or bias is None or bias.data is None:
-        return
-    magnitude = np.abs(kernel.data)
-    scale = magnitude.max(axis=tuple(range(1, kernel.data.ndim)))
-    aligned = scale.reshape(-1, *[1] * (kernel.data.ndim - 1))
-    if (scale == 1).all() or not scale.all() or not (magnitude == aligned).all():
-        return
-    if not _is_binary(graph, x):
-        return
-    sums = Tensor(TensorType.FLOAT32, operator.outputs[0].shape)
-    inputs = [sums, Tensor.constant(scale)]
-    product = Operator("MUL", inputs, operator.outputs, schema.MulOptionsT())
-    graph.operators.insert(graph.operators.index(operator) + 1, product)
-    operator.inputs = [x, Tensor.constant(np.sign(kernel.data)), Tensor.constant(bias.data / scale)]
-    operator.outputs = [sums]
-
-
-def _is_binary(graph: Graph, tensor: Tensor | None) -> bool:
-    """Whether all values are +1 or -1."""
-    producer = graph.producer(tensor)
-    if producer is None:
-        return False
-    if producer.name == "PADV2":
-        value = producer.inputs[2]
-        return _is_binary(graph, producer.inputs[0]) and _is_constant(value, 1, -1)
-    return producer.name == "SELECT_V2" and all(
-        _is_constant(t, 1, -1) for t in producer.inputs[1:]
-    )
-
-
-def _is_constant(tensor: Tensor | None, *values: float) -> bool:
+def is_constant(tensor: Tensor | None, *values: float) -> bool:
     """Whether this is a constant of one element, which is one of these."""
     return tensor is not None and tensor.is_scalar and tensor.data.item() in values  # type: ignore
-
-
-def _norm(graph: Graph, operator: Operator) -> None:
-    """The sign of a * x + b is the sign of x + b / a, turned round where a is negative.
-
-    Turned signs are turned back in the kernel that reads them.
-    """
-    if operator.name not in ("LceQuantize", "GREATER_EQUAL") or _is_sign_of_more(graph, operator):
-        return
-    shift = graph.producer(operator.inputs[0])
-    scale = graph.producer(shift.inputs[0]) if shift is not None and shift.name == "ADD" else None
-    if shift is None or scale is None or scale.name != "MUL":
-        return
-    b, a = shift.inputs[1], scale.inputs[1]
-    if b is None or b.data is None or a is None or a.data is None or not a.data.all():
-        return
-    if a.data.ndim != 1 or a.shape != b.shape:
-        return
-    if any(len(list(graph.consumers(op.outputs[0]))) > 1 for op in (shift, scale)):
-        return
-    turned = a.data < 0
-    if turned.any() and not _turn(graph, operator, turned):
-        return
-    shift.inputs = [scale.inputs[0], Tensor.constant(b.data / a.data)]
-
-
-def _is_sign_of_more(graph: Graph, operator: Operator) -> bool:
-    """Whether this compares with anything but 0."""
-    return len(operator.inputs) > 1 and not _is_constant(operator.inputs[1], 0)
-
-
-def _turn(graph: Graph, operator: Operator, turned: np.ndarray) -> bool:
-    """Negate the kernels' weights for these input channels, where all that follows are kernels."""
-    if operator.name == "GREATER_EQUAL":
-        choices = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-        if [choice.name for choice in choices] != ["SELECT_V2"] or not _is_binary(
-            graph, choices[0].outputs[0]
-        ):
-            return False
-        operator = choices[0]
-    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-    kernels = [reader.inputs[1] for reader in readers if reader.name in _READS_ONE_PIXEL]
-    if len(kernels) < len(readers) or any(k is None or k.data is None for k in kernels):
-        return False
-    if any(k.data.size // k.shape[0] != k.shape[-1] for k in kernels):  # type: ignore[union-attr]
-        return False  # padding would be turned as well
-    for reader in readers:
-        kernel = reader.inputs[1].data  # type: ignore[union-attr]
-        if kernel.dtype == np.int32:  # type: ignore[union-attr]
-            padded = np.pad(turned, (0, -turned.size % 32))
-            words = np.packbits(padded, bitorder="little").view("<i4")
-            reader.inputs[1] = Tensor.constant(kernel ^ words)  # type: ignore[operator]
-        else:
-            reader.inputs[1] = Tensor.constant(np.where(turned, -kernel, kernel))  # type: ignore
-    return True
 
 
 def accept_uint8(graph: Graph) -> None:

@@ -71,6 +71,28 @@ def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarra
     ]
 
 
+def divisors(model: tf.keras.Model) -> list[np.ndarray]:
+    """By what the model's `Normalization` layers divide their inputs."""
+    layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Normalization)]
+    epsilon = tf.keras.backend.epsilon()
+    return [np.maximum(np.sqrt(np.asarray(layer.variance)), epsilon) for layer in layers]
+
+
+def norms(model: tf.keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The model's batch norms as (shift, scale): (x + shift) * scale; shifts in float64."""
+    found = []
+    for layer in model.submodules:
+        if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.built:
+            mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+            gamma = layer.gamma.numpy() if layer.scale else np.ones_like(mean)
+            beta = layer.beta.numpy() if layer.center else np.zeros_like(mean)
+            scale = gamma * (1 / np.sqrt(variance + np.float32(layer.epsilon)))
+            if scale.all():
+                shift = beta.astype(np.float64) / scale - mean
+                found.append((shift, scale))
+    return found
+
+
 def _attention(model: tf.keras.Model) -> list[SqueezeExcite]:
     return [
         layer for layer in model.layers if isinstance(layer, SqueezeExcite) and layer.fmb.enabled
