@@ -166,6 +166,13 @@ def _network(
         raise ValueError(f"reduction {reduction} does not divide the width {width}")
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
+    if not len(mean) == len(variance) == input_shape[2]:
+        raise ValueError(
+            f"mean and variance need a value for each of the {input_shape[2]} channels, "
+            f"not {len(mean)} and {len(variance)}"
+        )
+    if gate is None and fmb:
+        raise ValueError("fmb needs a gate to binarize: gate must not be None")
 
     attention = (
         None
@@ -272,14 +279,14 @@ def _load_weights(model: tf.keras.Model, path: str | Path) -> None:
     """Copy the weights of the same network, of whatever precision policy, from a `.keras` file."""
     try:
         saved = tf.keras.models.load_model(path, compile=False)
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise OSError(f"{path} is no readable .keras file: {error}") from error
     wanted, found = _architecture(model), _architecture(saved)
-    for layer, config in wanted.items():
-        if found.get(layer) != config:
+    for layer in {**wanted, **found}:
+        if wanted.get(layer) != found.get(layer):
             raise ValueError(
                 f"the arguments contradict the network in {path}: its layer {layer!r} is "
-                f"{found.get(layer, 'missing')}, the arguments ask for {config}"
+                f"{found.get(layer, 'missing')}, by the arguments {wanted.get(layer, 'missing')}"
             )
     model.set_weights(saved.get_weights())
 

@@ -3,7 +3,7 @@
 import os
 
 # Silence what TensorFlow says about the machine; its warnings and errors stay.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import larq_seresnet  # noqa: F401  (before TensorFlow: it chooses Keras 2)
 
