@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # before TensorFlow is imported
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pytest

@@ -37,7 +37,6 @@ def fit(config: Config) -> dict[str, float]:
     with RunFolder(config.folder, config.decisive()) as folder:
         print(f"run folder: {folder.path}", flush=True)
         dataset = data.load(config.dataset, config.data_dir)
-        folder.save_json("config.json", _description(config, dataset))
         model = _train(config, folder, dataset)
         results = final_errors(model, dataset)
         folder.save_json("results.json", results)
@@ -61,6 +60,7 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
         model.compile(_optimizer(config, steps), "sparse_categorical_crossentropy", ["accuracy"])
     finished = int(model.optimizer.iterations) // steps
     log = folder.load_log(finished) if finished else []
+    folder.save_json("config.json", _description(config, dataset))
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
