@@ -1,10 +1,9 @@
 """The one place where TensorFlow and Larq are imported, so that a missing one is explained once."""
 
 try:
+    import larq as lq
     import tensorflow as tf
     import tf_keras  # noqa: F401  (TensorFlow only warns where it is missing)
-
-    import larq as lq
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         f"larq_seresnet's networks need {error.name}, which is not installed: "

@@ -128,8 +128,8 @@ class SqueezeExcite(tf.keras.layers.Layer):
         self.reduction = reduction
         self.gate = gate
         self.fmb = FMB(gate, gradient, enabled=fmb, name="fmb")
-        self.kernel_quantizer = lq.quantizers.get_kernel_quantizer(kernel_quantizer)
-        self.input_quantizer = lq.quantizers.get(input_quantizer)
+        self.kernel_quantizer = float32_quantizer(kernel_quantizer)
+        self.input_quantizer = float32_quantizer(input_quantizer)
         self._activation = gates.get(gate).activation
 
     def build(self, input_shape: Any) -> None:
@@ -156,9 +156,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
             filters,
             kernel_size=1,
             use_bias=False,
-            kernel_quantizer=_serialized(self.kernel_quantizer),
+            kernel_quantizer=float32_quantizer(self.kernel_quantizer),
             kernel_constraint="weight_clip" if self.kernel_quantizer else None,
-            input_quantizer=_serialized(self.input_quantizer),
+            input_quantizer=float32_quantizer(self.input_quantizer),
             kernel_initializer="glorot_normal" if self.kernel_quantizer else "he_normal",
             dtype="float32",
             name=name,
@@ -193,6 +193,19 @@ class SqueezeExcite(tf.keras.layers.Layer):
         }
 
 
-def _serialized(quantizer: Any) -> Any:
-    """A quantizer's configuration, from which every layer makes its own instance."""
-    return lq.quantizers.serialize(quantizer) if quantizer else None
+def float32_quantizer(quantizer: Any) -> Any:
+    """A new instance of a Larq quantizer that gives float32, whatever the precision policy.
+
+    Larq's quantizers are layers: under `mixed_bfloat16` they give bfloat16, also in a layer that
+    was told to compute in float32.
+
+    Args:
+        quantizer: A name such as "ste_sign", a quantizer, or `None`.
+
+    Returns:
+        The quantizer; `None` for `None`.
+    """
+    quantizer = lq.quantizers.get(quantizer)
+    if not isinstance(quantizer, tf.keras.layers.Layer):
+        return quantizer
+    return type(quantizer).from_config({**quantizer.get_config(), "dtype": "float32"})

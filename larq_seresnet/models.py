@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from larq_seresnet._tensorflow import lq, tf
-from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet.layers import SqueezeExcite, float32_quantizer
 
-CIFAR10_MEAN = (125.3, 123.0, 113.9)
-CIFAR10_VARIANCE = (3967.0, 3858.0, 4447.0)
+# Of the training split, raw pixels, by channel.
+CIFAR10_MEAN = (125.4, 123.0, 113.9)
+CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
 
 ACTIVATIONS = ("float", "binary")
 
@@ -165,6 +166,13 @@ def _network(
         raise ValueError(f"reduction {reduction} does not divide the width {width}")
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
+    if not len(mean) == len(variance) == input_shape[2]:
+        raise ValueError(
+            f"mean and variance need a value for each of the {input_shape[2]} channels, "
+            f"not {len(mean)} and {len(variance)}"
+        )
+    if gate is None and fmb:
+        raise ValueError("fmb needs a gate to binarize: gate must not be None")
 
     attention = (
         None
@@ -196,6 +204,7 @@ def _network(
     if activations == "binary":
         x = relu(x)
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
+    kernel = {**kernel, "kernel_quantizer": float32_quantizer(kernel.get("kernel_quantizer"))}
     x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="logits")(x)
     x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     model = tf.keras.Model(images, x, name=name)
@@ -270,14 +279,14 @@ def _load_weights(model: tf.keras.Model, path: str | Path) -> None:
     """Copy the weights of the same network, of whatever precision policy, from a `.keras` file."""
     try:
         saved = tf.keras.models.load_model(path, compile=False)
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise OSError(f"{path} is no readable .keras file: {error}") from error
     wanted, found = _architecture(model), _architecture(saved)
-    for layer, config in wanted.items():
-        if found.get(layer) != config:
+    for layer in {**wanted, **found}:
+        if wanted.get(layer) != found.get(layer):
             raise ValueError(
                 f"the arguments contradict the network in {path}: its layer {layer!r} is "
-                f"{found.get(layer, 'missing')}, the arguments ask for {config}"
+                f"{found.get(layer, 'missing')}, by the arguments {wanted.get(layer, 'missing')}"
             )
     model.set_weights(saved.get_weights())
 
@@ -291,4 +300,31 @@ def _architecture(model: tf.keras.Model) -> dict[str, Any]:
             **{key: value for key, value in layer.get_config().items() if key in decisive},
         }
         for layer in model.layers
+    }
+
+
+def to_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """Rebuild a network that was built under another precision policy, with its weights.
+
+    Args:
+        model: A functional or sequential model; it stays as it is.
+
+    Returns:
+        The same network, whose every layer computes in float32; not compiled.
+    """
+
+    def rebuild(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        return type(layer).from_config(_with_float32(layer.get_config()))
+
+    copy = tf.keras.models.clone_model(model, clone_function=rebuild)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _with_float32(config: Any) -> Any:
+    """A layer's configuration with float32 as its precision policy, and as its quantizers'."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()
     }
