@@ -9,6 +9,7 @@ import logging
 import sys
 from pathlib import Path
 
+from larq_seresnet.convert.console import silence
 from larq_seresnet.convert.files import write_atomically
 
 
@@ -23,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         if not args.out.parent.is_dir():
             raise NotADirectoryError(f"there is no folder {args.out.parent}")
         log.info("loading %s", args.source)
-        from larq_seresnet.convert import report, run_conversion, sources
-
+        with silence():  # TensorFlow talks about GPUs it does not find
+            from larq_seresnet.convert import report, run_conversion, sources
         source = sources.load(args.source)
         conversion = run_conversion(
             source.model, args.target, input_type=args.input, metadata=source.metadata

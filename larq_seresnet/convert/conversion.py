@@ -107,11 +107,7 @@ def run_conversion(
     log.info("%s", verification)
     if not verification.passes(binary):
         stage = next(
-            (
-                name
-                for name, file in stages.items()
-                if not reference.compare(file).passes(binary)
-            ),
+            (name for name, file in stages.items() if not reference.compare(file).passes(binary)),
             "packing",
         )
         raise ConversionError(
@@ -136,16 +132,16 @@ def run_conversion(
     return Conversion(file, stages[converters.NAMES[target]], model, verification, facts)
 
 
-def _stages(
-    model: tf.keras.Model, target: str, input_type: str, binary: bool
-) -> dict[str, bytes]:
+def _stages(model: tf.keras.Model, target: str, input_type: str, binary: bool) -> dict[str, bytes]:
     """The file after each stage, by the stage's name."""
     converted = converters.run_converter(model, target)
     work = graph.parse(converted)
     work.metadata.clear()
     fold.fold(work)
     if binary:
-        exact.keep_signs(work, exact.Constants(keras_models.divisors(model), keras_models.norms(model)))
+        exact.keep_signs(
+            work, exact.Constants(keras_models.divisors(model), keras_models.norms(model))
+        )
     if input_type == "uint8":
         fold.accept_uint8(work)
     folded = writer.to_bytes(work)
@@ -172,5 +168,3 @@ def _verified(verification: Verification, binary: bool, kind: str) -> dict[str, 
     if verification.ties:
         facts["tie_images"] = verification.ties
     return facts
-
-

@@ -1,14 +1,11 @@
 """Calls LCE's and TensorFlow's converters: Keras in, `.tflite` bytes out."""
 
-import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert.console import silence
 from larq_seresnet.convert.errors import ConversionError
 
 NAMES = {"lce": "LCE", "litert": "TensorFlow Lite"}
@@ -80,18 +77,3 @@ def _explained(name: str, convert: Callable[[], bytes]) -> bytes:
     except Exception as error:  # the converters raise whatever their MLIR passes report
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise ConversionError(f"{name}'s converter cannot convert the model: {reason}") from error
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Keep what TensorFlow's C++ code prints off the screen."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)

@@ -15,8 +15,14 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from larq_seresnet.convert.fold import is_constant
-from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
+from larq_seresnet.convert.graph import (
+    Graph,
+    Operator,
+    Tensor,
+    TensorType,
+    is_constant,
+    values,
+)
 
 _CLOSE = 1e-5
 _READS_ONE_PIXEL = ("LceBconv2d", "FULLY_CONNECTED")
@@ -68,22 +74,21 @@ def _sum(graph: Graph, operator: Operator, constants: Constants) -> None:
     """sum(s * x) + b is (sum(x) + b / s) * s."""
     if operator.name not in ("CONV_2D", "FULLY_CONNECTED") or len(operator.inputs) < 3:
         return
-    x, kernel, bias = operator.inputs
-    if kernel is None or kernel.data is None or bias is None or bias.data is None:
+    kernel, bias = values(operator.inputs[1]), values(operator.inputs[2])
+    if kernel is None or bias is None:
         return
-    magnitude = np.abs(kernel.data)
-    scale = magnitude.max(axis=tuple(range(1, kernel.data.ndim)))
-    aligned = scale.reshape(-1, *[1] * (kernel.data.ndim - 1))
+    magnitude = np.abs(kernel)
+    scale = magnitude.max(axis=tuple(range(1, kernel.ndim)))
+    aligned = scale.reshape(-1, *[1] * (kernel.ndim - 1))
     if (scale == 1).all() or not scale.all() or not (magnitude == aligned).all():
         return
-    shift, scale = constants.norm(bias.data, scale)
+    shift, scale = constants.norm(bias, scale)
     # A bias within the operator would be rounded with each of the sum's terms.
-    none = Tensor.constant(np.zeros_like(bias.data)) if operator.name == "CONV_2D" else None
-    operator.inputs = [x, Tensor.constant(np.sign(kernel.data)), none]
+    none = Tensor.constant(np.zeros_like(bias)) if operator.name == "CONV_2D" else None
+    operator.inputs = [operator.inputs[0], Tensor.constant(np.sign(kernel)), none]
     activation = operator.options.fusedActivationFunction
-    if activation:
-        operator.options = copy(operator.options)
-        operator.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
+    operator.options = copy(operator.options)
+    operator.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
     product = _then(graph, operator, ("ADD", shift), ("MUL", scale))
     product.options.fusedActivationFunction = activation
 
@@ -96,19 +101,18 @@ def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
     """
     if operator.name != "LceBconv2d" or operator.outputs[0].type != TensorType.FLOAT32:
         return
-    x, kernel, scale, bias, thresholds = operator.inputs
-    if scale is None or scale.data is None or bias is None or bias.data is None:
+    x, kernel, _, _, thresholds = operator.inputs
+    scale, bias = values(operator.inputs[2]), values(operator.inputs[3])
+    activation = flexbuffers.Loads(operator.options)["fused_activation_function"]
+    if scale is None or bias is None or activation or not scale.all():
         return
-    options = flexbuffers.Loads(operator.options)
-    if options["fused_activation_function"] or not scale.data.all():
-        return
-    ones = Tensor.constant(np.ones_like(scale.data))
-    if (scale.data == 1).all() and not bias.data.any():
+    ones = Tensor.constant(np.ones_like(scale))
+    if (scale == 1).all() and not bias.any():
         if _compare_with_one(graph, operator):
             operator.inputs = [x, kernel, ones, ones, thresholds]
         return
     operator.inputs = [x, kernel, ones, ones, thresholds]
-    shift, factor = constants.norm(bias.data, scale.data)
+    shift, factor = constants.norm(bias, scale)
     _then(graph, operator, ("ADD", shift - 1), ("MUL", factor))
 
 
@@ -142,84 +146,67 @@ def _then(graph: Graph, operator: Operator, *steps: tuple[str, np.ndarray]) -> O
 
 
 def _divide(operator: Operator, constants: Constants) -> None:
-    """x * (1 / d) is x / d."""
-    if operator.name != "MUL" or operator.inputs[1] is None or operator.inputs[1].data is None:
+    """Restore x / d where x * (1 / d) stands."""
+    if operator.name != "MUL":
         return
-    factor = operator.inputs[1].data
+    x, factor = operator.inputs[0], values(operator.inputs[1])
     for divisor in constants.divisors:
-        if divisor.size == factor.size and np.array_equal(1 / divisor.ravel(), factor.ravel()):
+        if factor is not None and np.array_equal(1 / divisor.ravel(), factor.ravel()):
             operator.name, operator.options = "DIV", schema.DivOptionsT()
-            operator.inputs = [
-                operator.inputs[0],
-                Tensor.constant(divisor.reshape(factor.shape)),
-            ]
+            operator.inputs = [x, Tensor.constant(divisor.reshape(factor.shape))]
+            return
 
 
 def _norm(graph: Graph, operator: Operator) -> None:
     """The sign of a * x + b is the sign of x + b / a, turned round where a is negative.
 
-    Turned signs are turned back in the kernel that reads them.
+    Turned signs are turned back in the kernels that read them.
     """
-    if operator.name not in ("LceQuantize", "GREATER_EQUAL") or _is_sign_of_more(graph, operator):
+    if operator.name not in ("LceQuantize", "GREATER_EQUAL"):
+        return
+    if len(operator.inputs) > 1 and not is_constant(operator.inputs[1], 0):
         return
     shift = graph.producer(operator.inputs[0])
     scale = graph.producer(shift.inputs[0]) if shift is not None and shift.name == "ADD" else None
     if shift is None or scale is None or scale.name != "MUL":
         return
-    b, a = shift.inputs[1], scale.inputs[1]
-    if b is None or b.data is None or a is None or a.data is None or not a.data.all():
-        return
-    if a.data.ndim != 1 or a.shape != b.shape:
-        return
     if any(len(list(graph.consumers(op.outputs[0]))) > 1 for op in (shift, scale)):
         return
-    turned = a.data < 0
+    b, a = values(shift.inputs[1]), values(scale.inputs[1])
+    if b is None or a is None or a.ndim != 1 or a.shape != b.shape or not a.all():
+        return
+    turned = a < 0
     if turned.any() and not _turn(graph, operator, turned):
         return
-    shift.inputs = [scale.inputs[0], Tensor.constant(b.data / a.data)]
-
-
-def _is_sign_of_more(graph: Graph, operator: Operator) -> bool:
-    """Whether this compares with anything but 0."""
-    return len(operator.inputs) > 1 and not is_constant(operator.inputs[1], 0)
+    shift.inputs = [scale.inputs[0], Tensor.constant(b / a)]
 
 
 def _turn(graph: Graph, operator: Operator, turned: np.ndarray) -> bool:
-    """Negate the kernels' weights for these input channels, where all that follows are kernels."""
-    if operator.name == "GREATER_EQUAL":
-        choices = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-        if [choice.name for choice in choices] != ["SELECT_V2"] or not _is_binary(
-            graph, choices[0].outputs[0]
-        ):
-            return False
-        operator = choices[0]
+    """Negate the weights of these input channels, if all that reads the signs are 1x1 kernels."""
     readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-    kernels = [reader.inputs[1] for reader in readers if reader.name in _READS_ONE_PIXEL]
-    if len(kernels) < len(readers) or any(k is None or k.data is None for k in kernels):
-        return False
-    if any(k.data.size // k.shape[0] != k.shape[-1] for k in kernels):  # type: ignore[union-attr]
-        return False  # padding would be turned as well
+    if operator.name == "GREATER_EQUAL":
+        if len(readers) != 1 or not _is_binary(graph, readers[0].outputs[0]):
+            return False
+        readers = [reader for reader, _ in graph.consumers(readers[0].outputs[0])]
+    padded = np.pad(turned, (0, -turned.size % 32))
+    words = np.packbits(padded, bitorder="little").view("<i4")
+    kernels = []
     for reader in readers:
-        kernel = reader.inputs[1].data  # type: ignore[union-attr]
-        if kernel.dtype == np.int32:  # type: ignore[union-attr]
-            padded = np.pad(turned, (0, -turned.size % 32))
-            words = np.packbits(padded, bitorder="little").view("<i4")
-            reader.inputs[1] = Tensor.constant(kernel ^ words)  # type: ignore[operator]
-        else:
-            reader.inputs[1] = Tensor.constant(np.where(turned, -kernel, kernel))  # type: ignore
+        kernel = values(reader.inputs[1]) if reader.name in _READS_ONE_PIXEL else None
+        if kernel is None or kernel[0].size != kernel.shape[-1]:
+            return False  # a larger kernel reads padding, which would be turned as well
+        packed = kernel.dtype == np.int32
+        kernels.append(kernel ^ words if packed else np.where(turned, -kernel, kernel))
+    for reader, kernel in zip(readers, kernels, strict=True):
+        reader.inputs[1] = Tensor.constant(kernel)
     return True
 
 
-def _is_binary(graph: Graph, tensor: Tensor | None) -> bool:
+def _is_binary(graph: Graph, tensor: Tensor) -> bool:
     """Whether all values are +1 or -1."""
     producer = graph.producer(tensor)
-    if producer is None:
-        return False
-    if producer.name == "PADV2":
-        value = producer.inputs[2]
-        return _is_binary(graph, producer.inputs[0]) and is_constant(value, 1, -1)
-    return producer.name == "SELECT_V2" and all(
-        is_constant(t, 1, -1) for t in producer.inputs[1:]
+    return (
+        producer is not None
+        and producer.name == "SELECT_V2"
+        and all(is_constant(choice, 1, -1) for choice in producer.inputs[1:])
     )
-
-

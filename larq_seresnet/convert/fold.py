@@ -8,7 +8,14 @@ with act(0) = threshold. So the activation goes, and 0/1 gates become a cast.
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
+from larq_seresnet.convert.graph import (
+    Graph,
+    Operator,
+    Tensor,
+    TensorType,
+    is_constant,
+    values,
+)
 
 # Monotone activations, with their value at 0.
 _VALUE_AT_ZERO = {"LOGISTIC": 0.5, "TANH": 0.0, "RELU_N1_TO_1": 0.0}
@@ -44,9 +51,10 @@ def _sign(graph: Graph, operator: Operator) -> None:
         return
     x, constant = shift.inputs
     first = graph.producer(x)
-    if first is None or first.name != "SIGN" or constant is None or not constant.is_scalar:
+    shifted_by = values(constant)
+    if first is None or first.name != "SIGN" or shifted_by is None or shifted_by.size != 1:
         return
-    if not 0 < constant.data.item() < 1:  # type: ignore[union-attr]
+    if not 0 < shifted_by.item() < 1:
         return
     positive = Tensor(TensorType.BOOL, operator.outputs[0].shape)
     comparison = Operator(
@@ -56,19 +64,22 @@ def _sign(graph: Graph, operator: Operator) -> None:
         schema.GreaterEqualOptionsT(),
     )
     graph.operators.insert(graph.operators.index(operator), comparison)
-    choice = [positive, Tensor.constant(np.float32(1)), Tensor.constant(np.float32(-1))]
-    _become(operator, "SELECT_V2", choice, schema.SelectV2OptionsT())
+    choice: list[Tensor | None] = [
+        positive,
+        Tensor.constant(np.float32(1)),
+        Tensor.constant(np.float32(-1)),
+    ]
+    _become(operator, "SELECT_V2", [positive, one, minus_one], schema.SelectV2OptionsT())
 
 
 def _comparison(graph: Graph, operator: Operator) -> None:
     """act(z) >= act(0) is z >= 0."""
     if operator.name != "GREATER_EQUAL":
         return
-    gate, threshold = operator.inputs
-    activation = graph.producer(gate)
-    if activation is None or activation.name not in _VALUE_AT_ZERO or threshold is None:
+    activation = graph.producer(operator.inputs[0])
+    if activation is None or activation.name not in _VALUE_AT_ZERO:
         return
-    if threshold.is_scalar and threshold.data == np.float32(_VALUE_AT_ZERO[activation.name]):
+    if is_constant(operator.inputs[1], _VALUE_AT_ZERO[activation.name]):
         operator.inputs = [activation.inputs[0], Tensor.constant(np.float32(0))]
 
 
@@ -88,9 +99,8 @@ def _select(graph: Graph, operator: Operator) -> None:
     condition, high, low = operator.inputs
     if condition is None or condition.shape != operator.outputs[0].shape:
         return
-    if high is not None and high.is_scalar and low is not None and low.is_scalar:
-        if high.data == 1 and low.data == 0:
-            _become(operator, "CAST", [condition], schema.CastOptionsT())
+    if is_constant(high, 1) and is_constant(low, 0):
+        _become(operator, "CAST", [condition], schema.CastOptionsT())
 
 
 def _dense(graph: Graph, operator: Operator) -> None:
@@ -98,24 +108,20 @@ def _dense(graph: Graph, operator: Operator) -> None:
     if operator.name != "CONV_2D":
         return
     x, kernel, bias = operator.inputs
-    if x is None or kernel is None or kernel.data is None or kernel.quantization is not None:
+    weights, shift = values(kernel), values(bias)
+    if x is None or kernel is None or weights is None or kernel.quantization is not None:
         return
     strides = (operator.options.strideH, operator.options.strideW)
     if kernel.shape[1:3] != (1, 1) or (strides != (1, 1) and x.shape[1:3] != (1, 1)):
         return
-    matrix = Tensor.constant(kernel.data.reshape(kernel.shape[0], kernel.shape[3]))
-    if bias is not None and bias.data is not None and not bias.data.any():
+    matrix = Tensor.constant(weights.reshape(kernel.shape[0], kernel.shape[3]))
+    if shift is not None and not shift.any():
         bias = None
     options = schema.FullyConnectedOptionsT()
     options.fusedActivationFunction = operator.options.fusedActivationFunction
     options.keepNumDims = True
     _become(operator, "FULLY_CONNECTED", [x, matrix, bias], options)
     operator.version = _KEEPS_DIMENSIONS
-
-
-def is_constant(tensor: Tensor | None, *values: float) -> bool:
-    """Whether this is a constant of one element, which is one of these."""
-    return tensor is not None and tensor.is_scalar and tensor.data.item() in values  # type: ignore
 
 
 def accept_uint8(graph: Graph) -> None:
@@ -127,11 +133,11 @@ def accept_uint8(graph: Graph) -> None:
 
 
 def _argument(operator: Operator | None, name: str, constant: float) -> Tensor | None:
-    """x where the operator is name(x, constant) or name(constant, x)."""
+    """The x where the operator is name(x, constant) or name(constant, x)."""
     if operator is None or operator.name != name:
         return None
     for x, other in (operator.inputs, operator.inputs[::-1]):
-        if other is not None and other.is_scalar and other.data == constant:
+        if is_constant(other, constant):
             return x
     return None
 
@@ -140,5 +146,3 @@ def _become(
     operator: Operator, name: str, inputs: list[Tensor | None], options: object = None
 ) -> None:
     operator.name, operator.inputs, operator.options, operator.version = name, inputs, options, 1
-
-

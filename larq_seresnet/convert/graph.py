@@ -52,10 +52,16 @@ class Tensor:
         array = np.asarray(values)
         return cls(_TYPES[array.dtype], array.shape, array)
 
-    @property
-    def is_scalar(self) -> bool:
-        """Whether this is a constant of one element."""
-        return self.data is not None and self.data.size == 1
+
+def values(tensor: Tensor | None) -> np.ndarray | None:
+    """A constant's values; `None` for what is no constant, or is not there."""
+    return None if tensor is None else tensor.data
+
+
+def is_constant(tensor: Tensor | None, *choices: float) -> bool:
+    """Whether this is a constant of one element, which is one of these."""
+    data = values(tensor)
+    return data is not None and data.size == 1 and data.item() in choices
 
 
 @dataclass(eq=False)

@@ -29,36 +29,28 @@ def verification_images(
             found = ", ".join(str(x.shape) for x in given)
             raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
         return given, "given"
-    real = test_images(dataset or _DEFAULT_DATASET, COUNT)
+    real = _test_images(dataset or _DEFAULT_DATASET)
     if real is not None and [real.shape[1:]] == shapes:
         return [real], dataset or _DEFAULT_DATASET
     return [_synthetic(shape) for shape in shapes], "synthetic"
 
 
-def test_images(dataset: str, count: int) -> np.ndarray | None:
+def _test_images(dataset: str) -> np.ndarray | None:
     """The first test images of a TFDS data set, or `None` where it is not on disk."""
-    examples = test_examples(dataset, count)
-    return None if examples is None else examples[0]
-
-
-def test_examples(dataset: str, count: int | None = None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Images and labels of a TFDS data set's test split, or `None` where it is not on disk."""
     try:
         import tensorflow_datasets as tfds
 
         builder = tfds.builder(dataset)
-        split = "test" if count is None else f"test[:{count}]"
-        examples = list(tfds.as_numpy(builder.as_dataset(split=split)))
+        examples = tfds.as_numpy(builder.as_dataset(split=f"test[:{COUNT}]"))
+        return np.stack([example["image"] for example in examples])
     except (ImportError, AssertionError, ValueError, OSError):
         return None
-    images = np.stack([example["image"] for example in examples])
-    return images, np.array([example["label"] for example in examples])
 
 
 def _synthetic(shape: tuple[int, ...]) -> np.ndarray:
     """Blurred noise, pixels 0 to 255: neighbours resemble each other as in photographs."""
     noise = np.random.default_rng(0).normal(size=(COUNT, *shape))
     for axis in range(1, noise.ndim - 1):
-        noise = sum(np.roll(noise, shift, axis) for shift in range(-2, 3))
+        noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
     spread = noise.std(axis=tuple(range(1, noise.ndim)), keepdims=True)
     return np.clip(np.rint(128 + 64 * noise / spread), 0, 255).astype(np.float32)

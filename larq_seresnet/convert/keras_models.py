@@ -8,6 +8,7 @@ import numpy as np
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert.errors import ConversionError
 from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet.models import to_float32
 
 _BATCH = 50
 
@@ -26,25 +27,12 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model
     try:
-        copy = type(model).from_config(_as_float32(model.get_config()))
-    except NotImplementedError as error:
+        return to_float32(model)
+    except ValueError as error:
         raise ConversionError(
-            "a subclassed model of another dtype policy than float32 cannot be rebuilt: "
+            "a subclassed model of another precision policy than float32 cannot be rebuilt: "
             "build it under the float32 policy and copy the weights"
         ) from error
-    copy.set_weights([np.asarray(weight, np.float32) for weight in model.get_weights()])
-    return copy
-
-
-def _as_float32(config: Any) -> Any:
-    if isinstance(config, dict):
-        return {
-            key: "float32" if key == "dtype" and "float" in str(value) else _as_float32(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, list | tuple):
-        return [_as_float32(value) for value in config]
-    return config
 
 
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -66,9 +54,7 @@ def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarra
     """The pre-activations z of all binarized gates, in the order of the layers."""
     layers = _attention(model)
     inputs = _apply(tf.keras.Model(model.inputs, [layer.input for layer in layers]), images)
-    return [
-        layer.preactivation(maps).numpy() for layer, maps in zip(layers, inputs, strict=True)
-    ]
+    return [layer.preactivation(maps).numpy() for layer, maps in zip(layers, inputs, strict=True)]
 
 
 def divisors(model: tf.keras.Model) -> list[np.ndarray]:

@@ -6,8 +6,8 @@ is -1, and bit i of a byte or a word is element i, as in Larq Compute Engine.
 
 Every operator costs about 50 bytes, so kernels of equal shape are unpacked and scaled as one:
 
-    bits -> LceDequantize (-> RESHAPE) -> MUL by the scales -> SPLIT -> the kernels     target lce
-    bytes -> CAST -> GATHER from a table -> SPLIT_V -> RESHAPE -> MUL -> SPLIT          target litert
+    lce:    bits -> LceDequantize (-> RESHAPE) -> MUL by the scales -> SPLIT -> kernels
+    litert: bytes -> CAST -> GATHER from a table -> SPLIT_V -> RESHAPE -> MUL -> SPLIT -> kernels
 
 All of it depends on constants only: whoever loads the file may compute it once.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
+from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType, values
 
 # Operators with a kernel, and the axis of its output channels.
 _CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "DEPTHWISE_CONV_2D": -1}
@@ -169,7 +169,7 @@ def _table() -> tuple[Tensor, list[Operator]]:
 
 
 def _restore(graph: Graph, group: _Group, operators: list[Operator]) -> None:
-    """Make the group's kernels of the signs that the last operator gives, before their first use."""
+    """Make kernels of the signs that the last operator gives, before their first use."""
     kernels = [kernel.tensor for kernel in group.kernels]
     (signs,) = operators[-1].outputs
     rows, scale = [kernel.shape[0] for kernel in kernels], group.scale
@@ -232,7 +232,7 @@ def _may_be_computed(graph: Graph, tensor: Tensor) -> bool:
         or (
             position == _BIAS
             and operator.name in _CHANNEL_AXIS
-            and operator.inputs[_KERNEL].data is None  # type: ignore[union-attr]
+            and values(operator.inputs[_KERNEL]) is None
         )
         for operator, position in graph.consumers(tensor)
     )

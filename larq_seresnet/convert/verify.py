@@ -63,9 +63,7 @@ class Reference:
         target: "lce" or "litert".
     """
 
-    def __init__(
-        self, model: tf.keras.Model, images: Sequence[np.ndarray], target: str
-    ) -> None:
+    def __init__(self, model: tf.keras.Model, images: Sequence[np.ndarray], target: str) -> None:
         self._model, self._images, self._target = model, images, target
         self._logits = keras_models.logits(model, images)
         if not all(np.isfinite(values).all() for values in self._logits):
