@@ -64,11 +64,7 @@ def _sign(graph: Graph, operator: Operator) -> None:
         schema.GreaterEqualOptionsT(),
     )
     graph.operators.insert(graph.operators.index(operator), comparison)
-    choice: list[Tensor | None] = [
-        positive,
-        Tensor.constant(np.float32(1)),
-        Tensor.constant(np.float32(-1)),
-    ]
+    one, minus_one = (Tensor.constant(np.float32(value)) for value in (1, -1))
     _become(operator, "SELECT_V2", [positive, one, minus_one], schema.SelectV2OptionsT())
 
 
