@@ -61,8 +61,8 @@ def convert(
         >>> pathlib.Path("cifar10.tflite").write_bytes(file)
 
     Args:
-        model: A functional or sequential model, or any other that the target's converter takes; it
-            is left as it is. Mixed precision is undone.
+        model: A functional or sequential model that the target's converter takes; it is left as it
+            is. Mixed precision is undone.
         target: "lce" for Larq Compute Engine, "litert" for any stock TFLite or LiteRT.
         input_type: "float32" or "uint8": of the file's images, 0 to 255 in both cases.
         images: To verify with, (images, height, width, channels), or a list of one array for each

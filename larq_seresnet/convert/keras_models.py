@@ -17,32 +17,23 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     """The same model under the float32 policy: itself, or a copy with its weights.
 
     Raises:
-        ConversionError: The model has no weights yet, or has another policy and cannot be rebuilt.
+        ConversionError: The model has no input shape.
     """
-    if not model.built or not model.inputs:
+    if not model.inputs:
         raise ConversionError(
-            "the model has no weights or no input shape yet: build it, or call it on data, first"
+            "the model's input shape is not known: build it; wrap a subclassed model, "
+            "tf.keras.Model(inputs, model(inputs))"
         )
     layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model
-    try:
-        return to_float32(model)
-    except ValueError as error:
-        raise ConversionError(
-            "a subclassed model of another precision policy than float32 cannot be rebuilt: "
-            "build it under the float32 policy and copy the weights"
-        ) from error
+    return to_float32(model)
 
 
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs, in front of the softmax where there is one, for all images."""
-    try:
-        outputs = [_before_softmax(tensor) for tensor in model.outputs]
-        model = tf.keras.Model(model.inputs, outputs)
-    except (AttributeError, ValueError):
-        pass  # a subclassed model has no graph of layers: its outputs are compared as they are
-    return _apply(model, images)
+    outputs = [_before_softmax(tensor) for tensor in model.outputs]
+    return _apply(tf.keras.Model(model.inputs, outputs), images)
 
 
 def has_gates(model: tf.keras.Model) -> bool:

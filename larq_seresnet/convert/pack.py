@@ -25,7 +25,7 @@ from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType, val
 # Operators with a kernel, and the axis of its output channels.
 _CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "DEPTHWISE_CONV_2D": -1}
 _KERNEL, _BIAS = 1, 2
-_OVERHEAD = 200  # bytes that unpacking one more kernel shape takes, at most
+_OVERHEAD = 200  # bytes that unpacking one more group takes, at most
 _RESHAPE = 60  # bytes
 _WORTH_MERGING = 4  # vectors
 
@@ -72,33 +72,42 @@ def pack(graph: Graph, target: str) -> None:
 
 
 def _groups(graph: Graph) -> list[_Group]:
+    """The binary kernels that are smaller packed."""
     found = defaultdict(list)
     for tensor in graph.tensors():
-        kernel = _binary_kernel(graph, tensor)
+        axis = _kernel_axis(graph, tensor)
+        kernel = None if axis is None else _binary_kernel(tensor, axis)
         if kernel is not None:
-            by_rows = kernel.scale.shape[0] == tensor.shape[0]
-            key = (tensor.shape[1:], bool((kernel.scale == 1).all())) if by_rows else tensor
-            found[key].append(kernel)
-    return [_Group(kernels) for kernels in found.values()]
+            unscaled = bool((kernel.scale == 1).all())
+            found[(tensor.shape[1:], unscaled) if axis == 0 else tensor].append(kernel)
+    groups = [_Group(kernels) for kernels in found.values()]
+    return [group for group in groups if _saves(group)]
 
 
-def _binary_kernel(graph: Graph, tensor: Tensor) -> _Kernel | None:
+def _kernel_axis(graph: Graph, tensor: Tensor) -> int | None:
+    """The axis of the output channels, where this is a float kernel and nothing else."""
     if tensor.data is None or tensor.type != TensorType.FLOAT32 or tensor.data.ndim < 2:
         return None
     uses = list(graph.consumers(tensor))
     axes = {_CHANNEL_AXIS.get(operator.name) for operator, _ in uses}
-    axis = axes.pop()
-    if axes or axis is None or any(position != _KERNEL for _, position in uses):
-        return None
-    others = tuple(i for i in range(tensor.data.ndim) if i != axis % tensor.data.ndim)
-    magnitude = np.abs(tensor.data)
+    only_kernel = all(position == _KERNEL for _, position in uses)
+    return axes.pop() if len(axes) == 1 and only_kernel else None
+
+
+def _binary_kernel(tensor: Tensor, axis: int) -> _Kernel | None:
+    data = np.asarray(tensor.data)
+    others = tuple(i for i in range(data.ndim) if i != axis % data.ndim)
+    magnitude = np.abs(data)
     scale = magnitude.max(axis=others, keepdims=True)
     if not (magnitude == scale).all():
         return None
-    scales = 0 if (scale == 1).all() else scale.nbytes
-    if tensor.data.size // 8 + scales + _OVERHEAD >= tensor.data.nbytes:
-        return None
-    return _Kernel(tensor, np.where(np.signbit(tensor.data), -1, 1), scale)
+    return _Kernel(tensor, np.where(np.signbit(data), -1, 1), scale)
+
+
+def _saves(group: _Group) -> bool:
+    floats = 4 * group.negative.size
+    scales = 0 if (group.scale == 1).all() else group.scale.nbytes
+    return group.negative.size // 8 + scales + _OVERHEAD < floats
 
 
 def _unpack_lce(graph: Graph, groups: Sequence[_Group]) -> None:

@@ -47,9 +47,7 @@ def network(calibrated):
 
     def build(**arguments):
         negative = arguments.pop("negative", 0.0)
-        return calibrated(
-            larq_seresnet.models.SEResNet14Bin(**{"width": 8, **arguments}), negative
-        )
+        return calibrated(larq_seresnet.models.SEResNet14Bin(**{"width": 8, **arguments}), negative)
 
     return build
 

@@ -54,7 +54,7 @@ def test_odd_widths_reductions_and_no_attention(
     model = network(activations=activations, **arguments)
     file = convert(model, target, images=pictures[:100])
     agrees(file, model, target, pictures[100:], deviating=1 if activations == "binary" else 0)
-    assert sizes(file).other_weights == 0
+    assert sizes(file).other_weights < 600  # kernels of a few bytes are not worth unpacking
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -36,7 +36,9 @@ KIB = {
 @pytest.mark.parametrize(
     ("activations", "target", "width"),
     [
-        pytest.param(*key, marks=[pytest.mark.slow] if key[2] == 64 else [], id="-".join(map(str, key)))
+        pytest.param(
+            *key, marks=[pytest.mark.slow] if key[2] == 64 else [], id="-".join(map(str, key))
+        )
         for key in KIB
     ],
 )
