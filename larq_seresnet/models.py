@@ -2,9 +2,9 @@
 
     input, raw pixels 0 to 255 -> standardize -> conv3x3(w) -> BN -> ReLU
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
-    -> global average pool -> dense -> softmax
+    -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
-Layers are named by depth: `block1_conv1` ... `block6_se`, `logits`, `probabilities`.
+Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -204,8 +204,13 @@ def _network(
     if activations == "binary":
         x = relu(x)
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
-    kernel = {**kernel, "kernel_quantizer": float32_quantizer(kernel.get("kernel_quantizer"))}
-    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="logits")(x)
+    quantizer = float32_quantizer(kernel.get("kernel_quantizer"))
+    kernel = {**kernel, "kernel_quantizer": quantizer}
+    # No batch norm tames what kernels of +-1 sum up: without the scale, logits start so large that
+    # the loss saturates. It changes no ranking, and folds into the kernel when exported.
+    scale = x.shape[-1] ** -0.5 if quantizer else 1.0
+    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="dense")(x)
+    x = tf.keras.layers.Rescaling(scale, dtype="float32", name="logits")(x)
     x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     model = tf.keras.Model(images, x, name=name)
     if weights is not None:
