@@ -1,0 +1,323 @@
+"""SE-ResNet-14 for 32x32 images: in float32, with 1-bit weights, or fully binary.
+
+    input, raw pixels 0 to 255 -> standardize -> conv3x3(w) -> BN -> ReLU
+    -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
+    -> global average pool -> dense -> softmax
+
+Layers are named by depth: `block1_conv1` ... `block6_se`, `logits`, `probabilities`.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from larq_seresnet._tensorflow import lq, tf
+from larq_seresnet.layers import SqueezeExcite, float32_quantizer
+
+# Of the training split, raw pixels, by channel.
+CIFAR10_MEAN = (125.4, 123.0, 113.9)
+CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
+
+ACTIVATIONS = ("float", "binary")
+
+_BINARY_KERNEL = {
+    "kernel_quantizer": "ste_sign",
+    "kernel_constraint": "weight_clip",
+    "kernel_initializer": "glorot_normal",
+}
+_FLOAT_KERNEL = {"kernel_initializer": "he_normal"}
+
+
+def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.applications)
+    *,
+    width: int = 16,
+    reduction: int = 1,
+    gate: str | None = "sigmoid",
+    fmb: bool = False,
+    gradient: str = "ste",
+    classes: int = 10,
+    input_shape: Sequence[int] = (32, 32, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    variance: Sequence[float] = CIFAR10_VARIANCE,
+    weights: str | Path | None = None,
+) -> tf.keras.Model:
+    """Build the network with float32 weights.
+
+    Args:
+        width: Channels of the first stage; the others have 2 and 4 times as many.
+        reduction: Of the squeeze-and-excitation modules, a divisor of `width`.
+        gate: "sigmoid", "tanh" or "hard_tanh"; `None` builds the network without
+            squeeze-and-excitation.
+        fmb: Binarize the gates (`layers.FMB`).
+        gradient: FMB's gradient, "ste" or "cut".
+        classes: Number of outputs.
+        input_shape: Height, width and channels of the images.
+        mean: Per-channel mean of the raw pixels, which the network subtracts.
+        variance: Per-channel variance of the raw pixels, by whose root it divides.
+        weights: A `.keras` file of the same network, to take the weights from.
+
+    Returns:
+        A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
+
+    Raises:
+        ValueError: An argument is out of its range, or contradicts the network in `weights`.
+        OSError: `weights` is no readable `.keras` file.
+    """
+    return _network(
+        "seresnet14",
+        _FLOAT_KERNEL,
+        "float",
+        width=width,
+        reduction=reduction,
+        gate=gate,
+        fmb=fmb,
+        gradient=gradient,
+        classes=classes,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        weights=weights,
+    )
+
+
+def SEResNet14Bin(  # noqa: N802
+    *,
+    activations: str = "float",
+    width: int = 16,
+    reduction: int = 1,
+    gate: str | None = "sigmoid",
+    fmb: bool = True,
+    gradient: str = "ste",
+    classes: int = 10,
+    input_shape: Sequence[int] = (32, 32, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    variance: Sequence[float] = CIFAR10_VARIANCE,
+    weights: str | Path | None = None,
+) -> tf.keras.Model:
+    """Build the network with 1-bit weights: every convolution's and the dense layer's kernel.
+
+    Example:
+        >>> model = SEResNet14Bin()
+        >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+    Args:
+        activations: "float" is the papers' network. "binary" is the fully binary variant, which
+            Larq Compute Engine speeds up: the 3x3 convolutions of the blocks and those of
+            squeeze-and-excitation have binary inputs too. The first convolution, the shortcuts and
+            the dense layer keep float inputs.
+        width: As in `SEResNet14`, and so are the other arguments.
+        reduction: See there.
+        gate: See there.
+        fmb: See there; here the default is true.
+        gradient: See there.
+        classes: See there.
+        input_shape: See there.
+        mean: See there.
+        variance: See there.
+        weights: See there.
+
+    Returns:
+        A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
+
+    Raises:
+        ValueError: An argument is out of its range, or contradicts the network in `weights`.
+        OSError: `weights` is no readable `.keras` file.
+    """
+    if activations not in ACTIVATIONS:
+        raise ValueError(
+            f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}"
+        )
+    return _network(
+        "seresnet14_bin",
+        _BINARY_KERNEL,
+        activations,
+        width=width,
+        reduction=reduction,
+        gate=gate,
+        fmb=fmb,
+        gradient=gradient,
+        classes=classes,
+        input_shape=input_shape,
+        mean=mean,
+        variance=variance,
+        weights=weights,
+    )
+
+
+def _network(
+    name: str,
+    kernel: Mapping[str, Any],
+    activations: str,
+    *,
+    width: int,
+    reduction: int,
+    gate: str | None,
+    fmb: bool,
+    gradient: str,
+    classes: int,
+    input_shape: Sequence[int],
+    mean: Sequence[float],
+    variance: Sequence[float],
+    weights: str | Path | None,
+) -> tf.keras.Model:
+    _require_positive(width=width, reduction=reduction, classes=classes)
+    if width % reduction:
+        raise ValueError(f"reduction {reduction} does not divide the width {width}")
+    if len(input_shape) != 3:
+        raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
+
+    attention = (
+        None
+        if gate is None
+        else partial(
+            SqueezeExcite,
+            reduction=reduction,
+            gate=gate,
+            fmb=fmb,
+            gradient=gradient,
+            kernel_quantizer=kernel.get("kernel_quantizer"),
+        )
+    )
+    images = tf.keras.Input(input_shape, name="images")
+    x = tf.keras.layers.Normalization(
+        mean=list(mean), variance=list(variance), dtype="float32", name="standardize"
+    )(images)
+    x = _conv(x, width, 3, kernel, name="conv")
+    x = _norm(x, "bn")
+    block, relu = _block, tf.keras.layers.ReLU(name="relu")
+    if activations == "binary":
+        block = _binary_block  # a sign cannot split what a ReLU gives: it comes after the blocks
+    else:
+        x = relu(x)
+    for i in range(6):
+        stage = i // 2
+        stride = 2 if i in (2, 4) else 1
+        x = block(x, width * 2**stage, stride, kernel, attention, name=f"block{i + 1}")
+    if activations == "binary":
+        x = relu(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
+    kernel = {**kernel, "kernel_quantizer": float32_quantizer(kernel.get("kernel_quantizer"))}
+    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="logits")(x)
+    x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
+    model = tf.keras.Model(images, x, name=name)
+    if weights is not None:
+        _load_weights(model, weights)
+    return model
+
+
+def _require_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, not {value!r}")
+
+
+def _conv(
+    x: tf.Tensor, filters: int, size: int, kernel: Mapping[str, Any], **arguments: Any
+) -> tf.Tensor:
+    return lq.layers.QuantConv2D(
+        filters, size, padding="same", use_bias=False, **kernel, **arguments
+    )(x)
+
+
+def _norm(x: tf.Tensor, name: str) -> tf.Tensor:
+    # 1-bit weights flip, and the statistics with them: a short memory keeps up.
+    return tf.keras.layers.BatchNormalization(momentum=0.9, name=name)(x)
+
+
+def _block(
+    x: tf.Tensor, filters: int, stride: int, kernel: Mapping[str, Any], attention: Any, name: str
+) -> tf.Tensor:
+    """The residual block of He et al., arXiv:1512.03385, with attention before the addition."""
+    shortcut = x
+    if x.shape[-1] != filters or stride != 1:
+        shortcut = _conv(x, filters, 1, kernel, strides=stride, name=f"{name}_shortcut")
+        shortcut = _norm(shortcut, f"{name}_shortcut_bn")
+    x = _conv(x, filters, 3, kernel, strides=stride, name=f"{name}_conv1")
+    x = tf.keras.layers.ReLU(name=f"{name}_relu1")(_norm(x, f"{name}_bn1"))
+    x = _conv(x, filters, 3, kernel, name=f"{name}_conv2")
+    x = _norm(x, f"{name}_bn2")
+    if attention:
+        x = attention(name=f"{name}_se")(x)
+    x = tf.keras.layers.Add(name=f"{name}_add")([x, shortcut])
+    return tf.keras.layers.ReLU(name=f"{name}_relu2")(x)
+
+
+def _binary_block(
+    x: tf.Tensor, filters: int, stride: int, kernel: Mapping[str, Any], attention: Any, name: str
+) -> tf.Tensor:
+    """The residual block of Bi-Real net, arXiv:1808.00278: a float shortcut around each conv.
+
+    Signs are the only nonlinearity. One-padding keeps the padded inputs binary, and lets Larq
+    Compute Engine fuse the batch norm into the convolution.
+    """
+    binary = {**kernel, "input_quantizer": "ste_sign", "pad_values": 1.0}
+    shortcut = x
+    if stride != 1:
+        shortcut = tf.keras.layers.AveragePooling2D(
+            stride, padding="same", name=f"{name}_shortcut_pool"
+        )(shortcut)
+    if x.shape[-1] != filters:
+        shortcut = _conv(shortcut, filters, 1, kernel, name=f"{name}_shortcut")
+        shortcut = _norm(shortcut, f"{name}_shortcut_bn")
+    x = _norm(_conv(x, filters, 3, binary, strides=stride, name=f"{name}_conv1"), f"{name}_bn1")
+    x = tf.keras.layers.Add(name=f"{name}_add1")([x, shortcut])
+    y = _norm(_conv(x, filters, 3, binary, name=f"{name}_conv2"), f"{name}_bn2")
+    if attention:
+        y = attention(input_quantizer="ste_sign", name=f"{name}_se")(y)
+    return tf.keras.layers.Add(name=f"{name}_add2")([x, y])
+
+
+def _load_weights(model: tf.keras.Model, path: str | Path) -> None:
+    """Copy the weights of the same network, of whatever precision policy, from a `.keras` file."""
+    try:
+        saved = tf.keras.models.load_model(path, compile=False)
+    except (ValueError, KeyError) as error:
+        raise OSError(f"{path} is no readable .keras file: {error}") from error
+    wanted, found = _architecture(model), _architecture(saved)
+    for layer, config in wanted.items():
+        if found.get(layer) != config:
+            raise ValueError(
+                f"the arguments contradict the network in {path}: its layer {layer!r} is "
+                f"{found.get(layer, 'missing')}, the arguments ask for {config}"
+            )
+    model.set_weights(saved.get_weights())
+
+
+def _architecture(model: tf.keras.Model) -> dict[str, Any]:
+    """By layer name, what decides whether two networks compute the same from the same weights."""
+    decisive = ("gate", "fmb", "mean", "variance")
+    return {
+        layer.name: {
+            "weights": [tuple(weight.shape) for weight in layer.weights],
+            **{key: value for key, value in layer.get_config().items() if key in decisive},
+        }
+        for layer in model.layers
+    }
+
+
+def to_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """Rebuild a network that was built under another precision policy, with its weights.
+
+    Args:
+        model: A functional or sequential model; it stays as it is.
+
+    Returns:
+        The same network, whose every layer computes in float32; not compiled.
+    """
+
+    def rebuild(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
+        return type(layer).from_config(_with_float32(layer.get_config()))
+
+    copy = tf.keras.models.clone_model(model, clone_function=rebuild)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _with_float32(config: Any) -> Any:
+    """A layer's configuration with float32 as its precision policy, and as its quantizers'."""
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()
+    }

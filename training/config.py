@@ -1,0 +1,88 @@
+"""The configuration of one training run."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from training.flags import flag
+
+Precision = Literal["auto", "float32", "mixed_bfloat16"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `python -m training.fit` is told; each field is a flag.
+
+    Raises:
+        ValueError: A value is out of its range, or two contradict each other.
+    """
+
+    model: Literal["binary", "float"] = flag(
+        "binary", "SEResNet14Bin with 1-bit weights, or SEResNet14 in float32"
+    )
+    activations: Literal["float", "binary"] = flag(
+        "float", "binary: binarize the activations too (fully binary network)"
+    )
+    width: int = flag(16, "channels of the first stage; then 2 and 4 times as many")
+    reduction: int = flag(1, "reduction ratio of squeeze-and-excitation")
+    gate: Literal["sigmoid", "tanh", "hard_tanh", "none"] = flag(
+        "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
+    )
+    fmb: bool = flag(False, "binarize the gates: feature map binarization")
+    fmb_epochs: int | None = flag(None, "FMB for the first N epochs only (default: for all)")
+    gradient: Literal["ste", "cut"] = flag(
+        "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
+    )
+    dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
+        "cifar10", "digits needs no download"
+    )
+    data_dir: str | None = flag(
+        None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
+    )
+    epochs: int = flag(100, "passes over the training split")
+    batch_size: int = flag(128, "images in a step")
+    optimizer: Literal["adam", "sgd"] = flag("adam", "sgd has Nesterov momentum 0.9")
+    learning_rate: float = flag(5e-3, "the schedule's highest")
+    schedule: Literal["constant", "cosine", "one-cycle"] = flag(
+        "one-cycle", "of the learning rate; one-cycle rises over the first 20 % of the steps"
+    )
+    seed: int = flag(0, "of the weights, the order of the images and their augmentation")
+    precision: Precision = flag("auto", "auto: mixed_bfloat16 on CPUs with AMX, else float32")
+    out: Path | None = flag(None, "the run's folder (default: runs/, named by the flags)")
+    tensorboard: bool = flag(False, "write TensorBoard's logs into the run's folder")
+
+    def __post_init__(self) -> None:
+        for name in ("width", "reduction", "epochs", "batch_size", "fmb_epochs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, not {self.seed}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+        if self.width % self.reduction:
+            raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
+        if self.fmb_epochs is not None and not self.fmb:
+            raise ValueError("--fmb-epochs needs --fmb")
+        if self.fmb and self.gate == "none":
+            raise ValueError("--fmb needs a gate, not --gate none")
+        if self.model == "float" and self.activations == "binary":
+            raise ValueError("--activations binary needs --model binary")
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: `out`, or one named by what differs from the defaults."""
+        if self.out is not None:
+            return self.out
+        skipped = ("out", "data_dir", "tensorboard", "dataset", "fmb")
+        names = [self.dataset, "fmb" if self.fmb else "no-fmb"]
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name not in skipped and value != item.default:
+                names.append(f"{item.name.replace('_', '-')}-{value}")
+        return Path("runs") / "_".join(names)
+
+    def decisive(self) -> dict[str, Any]:
+        """What decides the result: everything but where files lie and what is shown."""
+        skipped = ("out", "data_dir", "tensorboard")
+        return {key: value for key, value in asdict(self).items() if key not in skipped}

@@ -1,0 +1,210 @@
+"""The data sets: raw uint8 pixels in memory, split once and for all, and augmented batch by batch.
+
+The networks standardize by themselves, so nothing here touches the pixels' scale.
+"""
+
+import contextlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
+from training import UserError
+
+PADDING = 4  # pixels on each side, for the random crops
+EVALUATION_BATCH = 500
+
+Split = tuple[np.ndarray, np.ndarray]  # images (n, 32, 32, 3) uint8, labels (n,) int64
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        labels: The classes' names.
+        mean: Per-channel mean of the raw pixels of the training split.
+        variance: Per-channel variance of the raw pixels of the training split.
+        flip: Whether an image's mirror image is as good as the image.
+        url: Where `tensorflow_datasets` downloads it from; empty where no download is needed.
+    """
+
+    labels: tuple[str, ...]
+    mean: tuple[float, ...]
+    variance: tuple[float, ...]
+    flip: bool
+    url: str = ""
+
+
+_DIGITS = tuple("0123456789")
+
+SOURCES = {
+    "cifar10": Source(
+        labels=(
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        mean=CIFAR10_MEAN,
+        variance=CIFAR10_VARIANCE,
+        flip=True,
+        url="https://www.cs.toronto.edu/~kriz/cifar.html",
+    ),
+    "svhn_cropped": Source(
+        labels=_DIGITS,
+        mean=(112.7, 114.0, 121.2),
+        variance=(2576.0, 2647.0, 2540.0),
+        flip=False,
+        url="http://ufldl.stanford.edu/housenumbers/",
+    ),
+    "digits": Source(labels=_DIGITS, mean=(77.8,) * 3, variance=(6819.0,) * 3, flip=False),
+}
+
+
+@dataclass(frozen=True)
+class Data:
+    """A loaded data set.
+
+    Attributes:
+        source: Its labels and statistics.
+        train: What the network learns from, 90 % of the training data.
+        validation: The other 10 %, the same in every run: for every decision.
+        test: For curves and final figures only.
+    """
+
+    source: Source
+    train: Split
+    validation: Split
+    test: Split
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Data:
+    """Load a data set into memory.
+
+    Args:
+        name: One of `SOURCES`.
+        data_dir: Where `tensorflow_datasets` keeps its data; by default `TFDS_DATA_DIR`, or
+            `~/tensorflow_datasets`.
+
+    Raises:
+        UserError: The data are missing and cannot be downloaded, or damaged.
+    """
+    splits = _load_digits() if name == "digits" else _load_tfds(name, data_dir)
+    return Data(SOURCES[name], *splits)
+
+
+def training_batches(
+    split: Split, *, batch_size: int, seed: int, epochs: range, flip: bool
+) -> tf.data.Dataset:
+    """Shuffled and augmented batches of whole epochs, one after the other.
+
+    Every image is padded with black and cropped at random, and mirrored at random where `flip`.
+    Order and augmentation depend on `seed` and the epoch's number alone, so that a resumed run
+    sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
+    dropped: other images each time.
+
+    Returns:
+        `len(epochs) * (len(images) // batch_size)` batches (images uint8, labels int64).
+    """
+    images, labels = split
+    size = images.shape[1]
+    border = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
+    padded = tf.constant(np.pad(images, border))
+    targets = tf.constant(labels)
+    pixels = tf.range(size)
+
+    def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = tf.random.experimental.stateless_fold_in([seed, 0], epoch)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), epoch_seed)
+
+        def batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            random = tf.random.stateless_uniform(
+                [3, batch_size], tf.random.experimental.stateless_fold_in(epoch_seed, step)
+            )
+            top, left = tf.unstack(tf.cast(random[:2] * (2 * PADDING + 1), tf.int32))
+            rows = top[:, None] + pixels
+            columns = left[:, None] + pixels
+            if flip:
+                columns = tf.where(random[2, :, None] < 0.5, columns[:, ::-1], columns)
+            chosen = tf.gather(tf.gather(padded, indices), rows, axis=1, batch_dims=1)
+            return tf.gather(chosen, columns, axis=2, batch_dims=1), tf.gather(targets, indices)
+
+        indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+        return indices.enumerate().map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+
+    epoch_numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+    return epoch_numbers.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(split: Split) -> tf.data.Dataset:
+    """The split as it is, in order, in batches (images uint8, labels int64)."""
+    return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
+
+
+def _load_digits() -> list[Split]:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to 32x32x3."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = tf.image.resize(digits.images[..., None] * (255 / 16), (32, 32)).numpy()
+    images = np.repeat(images.round().astype(np.uint8), 3, axis=-1)
+    labels = digits.target.astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(labels))
+    test, validation, train = np.split(order, [360, 360 + 144])
+    return [(images[part], labels[part]) for part in (train, validation, test)]
+
+
+def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
+    import tensorflow_datasets as tfds
+
+    place = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    advice = (
+        "prepare it with tensorflow_datasets and point TFDS_DATA_DIR or --data-dir there, "
+        "or take --dataset digits, which needs no download"
+    )
+    try:
+        builder = tfds.builder(name, data_dir=str(place))
+        if not builder.is_prepared():
+            _require_reachable(SOURCES[name].url)
+            builder.download_and_prepare()
+        splits = builder.as_dataset(
+            split=["train[:90%]", "train[90%:]", "test"], batch_size=-1, as_supervised=True
+        )
+    except (OSError, tfds.download.DownloadError) as error:
+        raise UserError(
+            f"data set {name} is not in {place} and cannot be downloaded "
+            f"({_first_line(error)}): {advice}"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes the parsers raise
+        raise UserError(
+            f"data set {name} in {place} cannot be read ({_first_line(error)}): "
+            f"delete {place / name}, then {advice}"
+        ) from error
+    return [(images.numpy(), labels.numpy()) for images, labels in splits]
+
+
+def _require_reachable(url: str) -> None:
+    """Fail at once where the download would retry for minutes.
+
+    Raises:
+        OSError: No connection.
+    """
+    request = urllib.request.Request(url, method="HEAD")
+    with contextlib.suppress(urllib.error.HTTPError):  # it answers
+        urllib.request.urlopen(request, timeout=10).close()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,43 @@
+"""Command-line flags from a dataclass: names, defaults and help come from its fields."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, field, fields
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def flag(default: Any, help: str) -> Any:
+    """A dataclass field with the help text of its flag."""
+    return field(default=default, metadata={"help": help})
+
+
+def parse(cls: type[T], program: str, description: str, arguments: Sequence[str] | None) -> T:
+    """Read an instance of the dataclass `cls` from the command line.
+
+    `bool` fields become `--name/--no-name`, `Literal` ones choices; `None` is only a default.
+    Unknown flags and values, and a `ValueError` of the dataclass, end the program with status 2.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
+    hints = get_type_hints(cls)
+    for item in fields(cls):  # type: ignore[arg-type]
+        parser.add_argument(f"--{item.name.replace('_', '-')}", **_options(item, hints[item.name]))
+    try:
+        return cls(**vars(parser.parse_args(arguments)))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _options(item: Field[Any], hint: Any) -> dict[str, Any]:
+    default = None if item.default is MISSING else item.default
+    text = item.metadata["help"].replace("%", "%%")
+    options = {"default": default, "help": text if default is None else f"{text} ({default})"}
+    if hint is bool:
+        return {**options, "action": argparse.BooleanOptionalAction}
+    if isinstance(hint, UnionType):  # X | None
+        hint = next(choice for choice in get_args(hint) if choice is not type(None))
+    if get_origin(hint) is Literal:
+        return {**options, "choices": get_args(hint)}
+    return {**options, "type": hint}

@@ -1,0 +1,143 @@
+"""A run's folder: configuration, log, checkpoint and curves, each written whole or not at all.
+
+config.json   resolved configuration, data counts, versions
+log.csv       one row an epoch
+model.keras   the checkpoint: network, optimizer and its step, after the log's last epoch
+curves.png    the log, drawn
+results.json  final errors, measured in float32; only a finished run has it
+"""
+
+import csv
+import fcntl
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import tensorflow as tf
+
+from training import UserError
+
+Row = dict[str, float]
+
+
+class RunFolder:
+    """Holds the folder for this process alone, until the process ends.
+
+    Raises:
+        UserError: The folder cannot be made or written, another process trains there, or it holds
+            a run with another configuration.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = self._acquire()
+            self._agree(config)
+        except OSError as error:
+            raise UserError(f"--out {path} is no folder to write to: {error}") from error
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file with the network and the optimizer."""
+        return self.path / "model.keras"
+
+    def load_checkpoint(self) -> tf.keras.Model | None:
+        """The network as it was after the last finished epoch, compiled; `None` in a new run.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        if not self.checkpoint.exists():
+            return None
+        try:
+            return tf.keras.models.load_model(self.checkpoint)
+        except Exception as error:  # whatever a damaged file makes the parsers raise
+            raise UserError(
+                f"the checkpoint {self.checkpoint} is damaged ({error}): restore it, "
+                f"or delete {self.path} to train from the start"
+            ) from error
+
+    def save_checkpoint(self, model: tf.keras.Model) -> None:
+        """Replace the checkpoint."""
+        self._replace(self.checkpoint, model.save)
+
+    def load_log(self, epochs: int) -> list[Row]:
+        """The first rows of the log; a later one belongs to an epoch that was not finished.
+
+        Raises:
+            UserError: The log is damaged, or shorter than the checkpoint says.
+        """
+        try:
+            with (self.path / "log.csv").open() as file:
+                rows = [
+                    {key: float(value) for key, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.path / 'log.csv'} cannot be read: {error}") from error
+        if len(rows) < epochs:
+            raise UserError(
+                f"{self.path / 'log.csv'} has {len(rows)} epochs, the checkpoint {epochs}: "
+                f"restore it, or delete {self.path} to train from the start"
+            )
+        return rows[:epochs]
+
+    def save_log(self, rows: list[Row]) -> None:
+        """Replace the log, one row an epoch."""
+
+        def write(path: Path) -> None:
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(
+                    {key: f"{value:.7g}" for key, value in row.items()} for row in rows
+                )
+
+        self._replace(self.path / "log.csv", write)
+
+    def save_json(self, name: str, content: dict[str, Any]) -> None:
+        """Replace a JSON file."""
+        text = json.dumps(content, indent=2, default=str) + "\n"
+        self._replace(self.path / name, lambda path: path.write_text(text))
+
+    def save_figure(self, name: str, figure: Any) -> None:
+        """Replace a picture."""
+        self._replace(self.path / name, lambda path: figure.savefig(path, dpi=120))
+
+    def _replace(self, target: Path, write: Callable[[Path], Any]) -> None:
+        draft = target.with_name(f"draft-{target.name}")
+        write(draft)
+        draft.replace(target)
+
+    def _acquire(self) -> IO[str]:
+        lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is training in {self.path}") from error
+        return lock
+
+    def _agree(self, config: dict[str, Any]) -> None:
+        """Check that the folder's run, if there is one, has the same configuration."""
+        file = self.path / "config.json"
+        if not file.exists():
+            if any(item.name != ".lock" for item in self.path.iterdir()):
+                raise UserError(
+                    f"--out {self.path} holds files that are no run: take another folder"
+                )
+            return
+        try:
+            found = json.loads(file.read_text())["config"]
+        except (ValueError, KeyError) as error:
+            raise UserError(f"{file} is damaged ({error}): delete {self.path}") from error
+        for key, value in config.items():
+            if key == "epochs" and config["schedule"] == "constant" and found.get(key) < value:
+                continue  # the longer run begins as the shorter one
+            if found.get(key) != value:
+                name = key.replace("_", "-")
+                raise UserError(
+                    f"--out {self.path} holds a run with --{name} {found.get(key)}, "
+                    f"not {value}: take another folder, or the same flags"
+                )
