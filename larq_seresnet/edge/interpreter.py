@@ -1,5 +1,6 @@
 """Numpy in, numpy out: runs a `.tflite` file on LiteRT or tflite-runtime."""
 
+import ctypes
 import importlib
 import math
 import os
@@ -206,6 +207,7 @@ def _create_runtime(content: bytes, threads: int) -> Any:
     if names & set(LCE_OPERATORS):
         library = str(native_library())
         try:
+            ctypes.CDLL(library)  # tells what is wrong with it; load_delegate does so less well
             delegates = [module.load_delegate(library, {"num_threads": str(threads)})]
         except (OSError, ValueError) as error:
             message = f"the native library {library} cannot be loaded: {_one_line(error)}"

@@ -89,9 +89,7 @@ class Graph:
         self.graph.operators.append(op)
         return output
 
-    def builtin(
-        self, name: str, inputs: list[int], output: int, options: Any = None
-    ) -> int:
+    def builtin(self, name: str, inputs: list[int], output: int, options: Any = None) -> int:
         op = schema.OperatorT()
         op.opcodeIndex = self._code(getattr(schema.BuiltinOperator, name))
         op.inputs, op.outputs = np.array(inputs, np.int32), np.array([output], np.int32)

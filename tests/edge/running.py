@@ -9,9 +9,7 @@ from ai_edge_litert.interpreter import Interpreter, load_delegate
 def load(library: Path, file: bytes, threads: int = 1, kernels: str = "") -> Interpreter:
     options = {"num_threads": str(threads)} | ({"kernels": kernels} if kernels else {})
     delegate = load_delegate(str(library), options)
-    return Interpreter(
-        model_content=file, num_threads=threads, experimental_delegates=[delegate]
-    )
+    return Interpreter(model_content=file, num_threads=threads, experimental_delegates=[delegate])
 
 
 def invoke(interpreter: Interpreter, x: np.ndarray) -> np.ndarray:
