@@ -11,7 +11,8 @@ TfLiteStatus edge_fail(TfLiteContext *context, const EdgeOp *op, const char *for
   va_start(arguments, format);
   vsnprintf(message, sizeof message, format, arguments);
   va_end(arguments);
-  context->ReportError(context, "%s: %s", op->type->name, message);
+  /* The runtime goes on behind it with the number of the node. */
+  context->ReportError(context, "%s: %s.\n", op->type->name, message);
   return kTfLiteError;
 }
 
