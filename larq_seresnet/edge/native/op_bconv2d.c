@@ -297,20 +297,36 @@ typedef struct {
   int block_pixels;
 } Work;
 
-/* An output pixel and the input position of its window's first tap. */
+/* An output pixel, and the input position of its window's first tap. */
 typedef struct {
-  int batch;
+  int batch, y, x;
   int64_t top, left;
 } Place;
+
+static inline void find_window(const State *state, Place *place) {
+  place->top = (int64_t)place->y * state->stride_height - state->rows.pad_before;
+  place->left = (int64_t)place->x * state->stride_width - state->columns.pad_before;
+}
 
 static Place place_of(const State *state, size_t pixel) {
   size_t width = (size_t)state->columns.output, height = (size_t)state->rows.output;
   size_t row = pixel / width;
-  return (Place){
-      .batch = (int)(row / height),
-      .top = (int64_t)(row % height) * state->stride_height - state->rows.pad_before,
-      .left = (int64_t)(pixel % width) * state->stride_width - state->columns.pad_before,
-  };
+  Place place = {
+      .batch = (int)(row / height), .y = (int)(row % height), .x = (int)(pixel % width)};
+  find_window(state, &place);
+  return place;
+}
+
+/* The neighbour in the output's order, without place_of's divisions. */
+static inline void step(const State *state, Place *place) {
+  if (++place->x == state->columns.output) {
+    place->x = 0;
+    if (++place->y == state->rows.output) {
+      place->y = 0;
+      place->batch++;
+    }
+  }
+  find_window(state, place);
 }
 
 static inline bool row_inside(const State *state, int64_t y) {
@@ -326,12 +342,27 @@ static inline bool window_inside(int64_t first, int filter, int dilation, int si
   return first >= 0 && first + (int64_t)(filter - 1) * dilation < size;
 }
 
+/* Compilers would turn these loops into calls of memcpy, which for the usual handful of words takes
+ * longer than the copy itself; an empty statement that they cannot look into keeps the loops. */
 static inline void copy_words(uint32_t *target, const uint32_t *source, int count) {
-  for (int i = 0; i < count; i++) target[i] = source[i];
+  for (; count >= 2; count -= 2, target += 2, source += 2) {
+    uint64_t two;
+    memcpy(&two, source, sizeof two);
+    memcpy(target, &two, sizeof two);
+    __asm__ volatile("");
+  }
+  if (count) *target = *source;
+}
+
+static inline void clear_words(uint32_t *target, int count) {
+  for (; count > 0; count--) {
+    *target++ = 0;
+    __asm__ volatile("");
+  }
 }
 
 /* Copies the words of one group under the window; outside the image they are 0, that is +1. */
-static void copy_patch(const State *state, const uint32_t *input, Place place, int group,
+static inline void copy_patch(const State *state, const uint32_t *input, Place place, int group,
                        uint32_t *patch) {
   const uint32_t *image = input + (size_t)place.batch * (size_t)state->in_height *
                                       (size_t)state->in_width * (size_t)state->in_words;
@@ -341,7 +372,7 @@ static void copy_patch(const State *state, const uint32_t *input, Place place, i
   for (int fy = 0; fy < state->filter_height; fy++) {
     int64_t y = place.top + (int64_t)fy * state->dilation_height;
     if (!row_inside(state, y)) {
-      memset(patch, 0, (size_t)row_words * sizeof *patch);
+      clear_words(patch, row_words);
       patch += row_words;
       continue;
     }
@@ -356,22 +387,27 @@ static void copy_patch(const State *state, const uint32_t *input, Place place, i
       if (column_inside(state, x))
         copy_words(patch, row + x * state->in_words + group * words, words);
       else
-        memset(patch, 0, (size_t)words * sizeof *patch);
+        clear_words(patch, words);
     }
   }
 }
 
-/* `sums` holds what the filters' signs sum to over the taps outside the image. */
+/* Whether the whole window of a pixel lies within the image. */
+static inline bool all_inside(const State *state, Place place) {
+  return window_inside(place.top, state->filter_height, state->dilation_height,
+                       state->in_height) &&
+         window_inside(place.left, state->filter_width, state->dilation_width, state->in_width);
+}
+
+/* Takes off what the taps outside the image contributed to a tile of channels. */
 static void correct_zero_padding(const State *state, Place place, size_t lane, int channels,
                                  float *output) {
-  if (window_inside(place.top, state->filter_height, state->dilation_height, state->in_height) &&
-      window_inside(place.left, state->filter_width, state->dilation_width, state->in_width))
-    return;
   int32_t sums[kEdgeTile] = {0};
+  size_t lanes = lane_count(state);
   const int32_t *tap_sums = state->tap_sums + lane;
   for (int fy = 0; fy < state->filter_height; fy++) {
     bool row = row_inside(state, place.top + (int64_t)fy * state->dilation_height);
-    for (int fx = 0; fx < state->filter_width; fx++, tap_sums += lane_count(state)) {
+    for (int fx = 0; fx < state->filter_width; fx++, tap_sums += lanes) {
       if (row && column_inside(state, place.left + (int64_t)fx * state->dilation_width)) continue;
       for (int c = 0; c < kEdgeTile; c++) sums[c] += tap_sums[c];
     }
@@ -380,7 +416,7 @@ static void correct_zero_padding(const State *state, Place place, size_t lane, i
     output[c] += state->padding_scale[lane + (size_t)c] * (float)sums[c];
 }
 
-/* Sets `count` bits from bit `first` of a row of words that starts out clear. */
+/* Sets bits from bit `first` on, in a row of words that starts out clear. */
 static void set_bits(uint32_t *words, size_t first, uint32_t bits) {
   words[first / 32] |= bits << (first % 32);
   if (first % 32 > 32 - kEdgeTile && bits >> (32 - first % 32))
@@ -414,12 +450,25 @@ static void write_tile(const Work *work, int32_t (*sums)[kEdgeTile], size_t pixe
                            work->output->data.int8 + pixel * depth + channel, depth);
     return;
   }
-  float *output = work->output->data.f + pixel * depth + channel;
-  work->kernels->to_float(sums, pixels, channels, &transform, output, depth);
-  if (state->zero_padding)
-    for (int p = 0; p < pixels; p++)
-      correct_zero_padding(state, place_of(state, pixel + (size_t)p), lane, channels,
-                           output + (size_t)p * depth);
+  work->kernels->to_float(sums, pixels, channels, &transform,
+                          work->output->data.f + pixel * depth + channel, depth);
+}
+
+/* The pixels of a block whose window sticks out of the image. */
+static void correct_block(const Work *work, size_t first, int pixels) {
+  const State *state = work->state;
+  Place place = place_of(state, first);
+  for (int p = 0; p < pixels; p++, step(state, &place)) {
+    if (all_inside(state, place)) continue;
+    float *output = work->output->data.f + (first + (size_t)p) * (size_t)state->channels_out;
+    for (int tile = 0; tile < state->groups * state->group_tiles; tile++) {
+      int within = tile % state->group_tiles * kEdgeTile;
+      int channels = state->group_channels - within;
+      if (channels > kEdgeTile) channels = kEdgeTile;
+      correct_zero_padding(state, place, (size_t)tile * kEdgeTile, channels, output);
+      output += channels;
+    }
+  }
 }
 
 static void convolve_block(void *argument, int worker, int block) {
@@ -438,9 +487,9 @@ static void convolve_block(void *argument, int worker, int block) {
     const uint32_t *patches = work->input + first * (size_t)state->in_words;
     if (copy) {
       uint32_t *copies = state->patches + (size_t)worker * kBlockPixels * state->patch_words;
-      for (int p = 0; p < pixels; p++)
-        copy_patch(state, work->input, place_of(state, first + (size_t)p), group,
-                   copies + (size_t)p * state->patch_words);
+      Place place = place_of(state, first);
+      for (int p = 0; p < pixels; p++, step(state, &place))
+        copy_patch(state, work->input, place, group, copies + (size_t)p * state->patch_words);
       patches = copies;
     }
     for (int tile = 0; tile < state->group_tiles; tile++) {
@@ -455,6 +504,7 @@ static void convolve_block(void *argument, int worker, int block) {
       }
     }
   }
+  if (state->zero_padding) correct_block(work, first, pixels);
 }
 
 /* As large as the cache allows, but with a few blocks for each thread. */
