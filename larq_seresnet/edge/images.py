@@ -36,9 +36,7 @@ def load_image(path: Path, height: int, width: int, channels: int) -> np.ndarray
     try:
         from PIL import Image, ImageOps
     except ImportError:
-        raise RuntimeMissingError(
-            "reading images needs Pillow: pip install 'larq-seresnet[edge]'"
-        ) from None
+        raise RuntimeMissingError("reading images needs Pillow: pip install pillow") from None
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():

@@ -228,17 +228,20 @@ def find_runtime() -> ModuleType:
     problems = []
     for package in ("ai_edge_litert", "tflite_runtime"):
         try:
-            return importlib.import_module(f"{package}.interpreter")
+            module = importlib.import_module(f"{package}.interpreter")
         except ModuleNotFoundError as error:
             if error.name != package:
                 problems.append(f"{package}: {error}")
-        except (ImportError, AttributeError) as error:
-            # tflite-runtime fails so where numpy is 2.0 or newer.
+        except ImportError as error:
             problems.append(f"{package} does not work here: {_one_line(error)}")
+        else:
+            if package == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+                # It imports, and fails when it loads a model.
+                problems.append("tflite-runtime works with numpy < 2 only")
+                continue
+            return module
     found = f" ({'; '.join(problems)})" if problems else ""
-    raise RuntimeMissingError(
-        f"no TFLite runtime was found{found}: pip install 'larq-seresnet[edge]', or ai-edge-litert"
-    )
+    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install ai-edge-litert")
 
 
 def _translate_errors(call: Callable[[], Any]) -> Any:

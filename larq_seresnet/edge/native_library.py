@@ -20,11 +20,11 @@ def native_library() -> Path:
     path = Path(chosen) if chosen else Path(__file__).with_name(LIBRARY_NAME)
     if not path.is_file():
         raise RuntimeMissingError(
-            f"the native library {path.name} is missing, which this file's Larq Compute Engine "
-            "operators need: no C compiler was found when larq-seresnet was installed. Install one "
-            "(sudo apt install gcc), then reinstall: "
-            "pip install --force-reinstall --no-deps --no-cache-dir 'larq-seresnet[edge]'"
-            if not chosen
-            else f"LARQ_SERESNET_DELEGATE names {path}, which does not exist"
+            f"LARQ_SERESNET_DELEGATE names {path}, which does not exist"
+            if chosen
+            else "this file has operators of Larq Compute Engine, and the native library that runs "
+            "them is missing: there was no C compiler when larq-seresnet was installed. Install "
+            "one (sudo apt install gcc), then larq-seresnet again (pip install --force-reinstall "
+            "--no-deps, from its sources)"
         )
     return path

@@ -3,8 +3,9 @@
     python tools/edge/fuzz.py --files 2000 --sanitize
 
 compiles the native delegate with AddressSanitizer and UndefinedBehaviorSanitizer, takes small files
-of every operator, and either damages their bytes or makes them say something else that is well-formed
-(so as to get past the reader and into the delegate). Each goes to a process of its own. The outcomes:
+of every operator, and either damages their bytes or makes them say something else that is
+well-formed (so as to get past the reader and into the delegate). Each goes to a process of its own.
+The outcomes:
 
     ran         the damage did no harm
     refused     a `ModelError`: the expected outcome
@@ -243,6 +244,7 @@ def judge(status: int, output: str) -> str:
 
 
 def main() -> int:
+    """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
@@ -260,7 +262,7 @@ def main() -> int:
             **os.environ,
             "LD_PRELOAD": f"{asan} {ubsan}",
             "LARQ_SERESNET_DELEGATE": str(library),
-            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096",
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
         return subprocess.run([sys.executable, *sys.argv], env=environment).returncode

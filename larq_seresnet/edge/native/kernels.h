@@ -28,6 +28,9 @@ typedef struct {
 typedef struct {
   const char *name;
   int pixels; /* how many patches `accumulate` takes at a time, at most kEdgeMaxPixels */
+  /* How many words a thread compares in about 80 microseconds: for less it does not pay to wake
+   * one. */
+  double grain;
 
   /* sums[p][c] = number of bits that differ between patch p and filter c. Patches lie `words`
    * words apart; `filters` is one tile of words x 16. */

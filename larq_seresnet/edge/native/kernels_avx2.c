@@ -105,6 +105,15 @@ TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_poi
   }
 }
 
-const EdgeKernels edge_kernels_avx2 = {"avx2",  kPixels, accumulate, to_float,
-                                       to_int8, to_bits, pack_float, pack_int8};
+const EdgeKernels edge_kernels_avx2 = {
+    .name = "avx2",
+    .pixels = kPixels,
+    .grain = 1 << 20,
+    .accumulate = accumulate,
+    .to_float = to_float,
+    .to_int8 = to_int8,
+    .to_bits = to_bits,
+    .pack_float = pack_float,
+    .pack_int8 = pack_int8,
+};
 #endif

@@ -71,6 +71,15 @@ TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_poi
     *words++ = _mm256_cmplt_epi8_mask(_mm256_loadu_si256((const __m256i *)values), zero);
 }
 
-const EdgeKernels edge_kernels_avx512 = {"avx512", 8,       accumulate, to_float,
-                                         to_int8,  to_bits, pack_float, pack_int8};
+const EdgeKernels edge_kernels_avx512 = {
+    .name = "avx512",
+    .pixels = 8,
+    .grain = 1 << 21,
+    .accumulate = accumulate,
+    .to_float = to_float,
+    .to_int8 = to_int8,
+    .to_bits = to_bits,
+    .pack_float = pack_float,
+    .pack_int8 = pack_int8,
+};
 #endif

@@ -110,6 +110,15 @@ static void pack_int8(const int8_t *values, size_t count, int8_t zero_point, uin
     *words++ = (uint32_t)pack_bytes(below(values, zero), below(values + 16, zero), none, none);
 }
 
-const EdgeKernels edge_kernels_neon = {"neon",  kPixels, accumulate, to_float,
-                                       to_int8, to_bits, pack_float, pack_int8};
+const EdgeKernels edge_kernels_neon = {
+    .name = "neon",
+    .pixels = kPixels,
+    .grain = 1 << 18,
+    .accumulate = accumulate,
+    .to_float = to_float,
+    .to_int8 = to_int8,
+    .to_bits = to_bits,
+    .pack_float = pack_float,
+    .pack_int8 = pack_int8,
+};
 #endif

@@ -52,5 +52,14 @@ static void pack_int8(const int8_t *values, size_t count, int8_t zero_point, uin
   }
 }
 
-const EdgeKernels edge_kernels_portable = {"portable", 1,       accumulate, to_float,
-                                           to_int8,    to_bits, pack_float, pack_int8};
+const EdgeKernels edge_kernels_portable = {
+    .name = "portable",
+    .pixels = 1,
+    .grain = 1 << 17,
+    .accumulate = accumulate,
+    .to_float = to_float,
+    .to_int8 = to_int8,
+    .to_bits = to_bits,
+    .pack_float = pack_float,
+    .pack_int8 = pack_int8,
+};

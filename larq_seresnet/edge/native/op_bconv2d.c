@@ -21,8 +21,6 @@ enum { kActivationNone = 0, kActivationRelu = 1, kActivationRelu1 = 2, kActivati
 
 /* Patches of a block stay in the first-level cache beside a tile of filters. */
 enum { kBlockPixels = 32 };
-/* Words to compare below which a second thread costs more than it saves. */
-enum { kWordsPerThread = 1 << 17 };
 
 typedef struct {
   /* From the options */
@@ -532,7 +530,7 @@ static TfLiteStatus invoke(TfLiteContext *context, EdgeOp *op) {
                .pixels = (size_t)out[0] * (size_t)out[1] * (size_t)out[2]};
   double compared = (double)work.pixels * (double)state->patch_words * state->channels_out;
   int threads = edge_threads_count(op->threads);
-  bool alone = threads == 1 || compared < 2.0 * kWordsPerThread;
+  bool alone = threads == 1 || compared < 2 * op->kernels->grain;
   work.block_pixels = alone ? kBlockPixels : choose_block_pixels(work.pixels, threads);
   size_t blocks = (work.pixels - 1) / (size_t)work.block_pixels + 1;
   if (blocks > INT32_MAX) return edge_fail(context, op, "the output is too large");
