@@ -328,8 +328,11 @@ def to_float32(model: tf.keras.Model) -> tf.keras.Model:
 
 def _with_float32(config: Any) -> Any:
     """A layer's configuration with float32 as its precision policy, and as its quantizers'."""
+    if isinstance(config, list | tuple):  # a nested model's layers
+        return [_with_float32(value) for value in config]
     if not isinstance(config, dict):
         return config
     return {
-        key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()
+        key: "float32" if key == "dtype" and "float" in str(value) else _with_float32(value)
+        for key, value in config.items()
     }
