@@ -9,7 +9,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from tests.conftest import ROOT
 
 from training import fit
 from training.config import Config

@@ -7,7 +7,7 @@ import venv
 import zipfile
 
 import pytest
-from conftest import ROOT
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 

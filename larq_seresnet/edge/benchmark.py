@@ -1,0 +1,117 @@
+"""The command `benchmark`."""
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from larq_seresnet.edge.interpreter import Interpreter, TensorInfo
+
+_WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Measure the latency of one model or compare several.
+
+    The models take turns, so that what else the machine does meets all of them alike: the ratios
+    mean more than the times.
+    """
+
+    models: list[str] = field(metadata={"help": "a .tflite file", "many": True})
+    threads: int = field(default=1, metadata={"help": "CPU threads"})
+    runs: int = field(default=100, metadata={"help": "inferences of each model"})
+    json: bool = field(default=False, metadata={"help": "print JSON"})
+
+    def run(self) -> int:
+        """Returns the exit status."""
+        if self.runs < 1:
+            raise ValueError("--runs must be at least 1")
+        candidates = [_Candidate(path, self.threads) for path in self.models]
+        for _ in range(_WARM_UP):
+            for candidate in candidates:
+                candidate.measure()
+        times: list[list[float]] = [[] for _ in candidates]
+        for _ in range(self.runs):
+            for candidate, measured in zip(candidates, times, strict=True):
+                measured.append(candidate.measure())
+        reports = [
+            {**candidate.report(), **_statistics(measured, times[0])}
+            for candidate, measured in zip(candidates, times, strict=True)
+        ]
+        if self.json:
+            print(json.dumps({"threads": self.threads, "runs": self.runs, "models": reports}))
+        else:
+            _print_table(reports, self.threads, self.runs)
+        return 0
+
+
+class _Candidate:
+    def __init__(self, path: str, threads: int) -> None:
+        self.path = path
+        before = _resident_bytes()
+        self.interpreter = Interpreter(path, threads)
+        self.inputs = [_random_input(info) for info in self.interpreter.inputs]
+        self.measure()  # the runtime sets up some memory at the first inference
+        after = _resident_bytes()
+        self.memory = None if before is None or after is None else max(0, after - before)
+
+    def measure(self) -> float:
+        x: Any = self.inputs if len(self.inputs) > 1 else self.inputs[0]
+        start = time.perf_counter()
+        self.interpreter.predict(x)
+        return time.perf_counter() - start
+
+    def report(self) -> dict[str, Any]:
+        return {
+            "model": self.path,
+            "file_bytes": Path(self.path).stat().st_size,
+            "memory_bytes": self.memory,
+        }
+
+
+def _random_input(info: TensorInfo) -> np.ndarray:
+    shape = [1 if size == -1 else size for size in info.shape]
+    random = np.random.default_rng(0)
+    if info.dtype.kind == "f":
+        return random.uniform(0, 255, shape).astype(info.dtype)
+    return random.integers(0, 2 if info.dtype == bool else 100, shape).astype(info.dtype)
+
+
+def _resident_bytes() -> int | None:
+    """Memory of this process, where the system tells it."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _statistics(times: list[float], first: list[float]) -> dict[str, float]:
+    low, median, high = np.percentile(times, [10, 50, 90])
+    ratio_low, ratio, ratio_high = np.percentile(np.divide(first, times), [10, 50, 90])
+    return {
+        "median_ms": 1000 * median,
+        "p10_ms": 1000 * low,
+        "p90_ms": 1000 * high,
+        "speedup": ratio,
+        "speedup_p10": ratio_low,
+        "speedup_p90": ratio_high,
+    }
+
+
+def _print_table(reports: list[dict[str, Any]], threads: int, runs: int) -> None:
+    print(f"{threads} thread(s), {runs} runs of each model, taking turns")
+    print("  median ms  (10 % to 90 %)     times as fast as the first      file KiB  memory KiB")
+    for report in reports:
+        memory = "?" if report["memory_bytes"] is None else f"{report['memory_bytes'] / 1024:.0f}"
+        print(
+            f"{report['median_ms']:11.3f}  ({report['p10_ms']:.3f} to {report['p90_ms']:.3f})"
+            f"{report['speedup']:14.2f}  ({report['speedup_p10']:.2f} to "
+            f"{report['speedup_p90']:.2f})"
+            f"{report['file_bytes'] / 1024:14.1f}{memory:>12}  {report['model']}"
+        )

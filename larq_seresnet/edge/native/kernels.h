@@ -1,0 +1,70 @@
+/* The arithmetic, once for each instruction set.
+ *
+ * Bits are stored as Larq Compute Engine stores them: 32 channels to a word, the first channel in
+ * the lowest bit, a set bit for -1 and a clear one for +1. Bits past the last channel are clear.
+ *
+ * A binary convolution is a matrix product of patches (a row of words for each output pixel) and
+ * filters. Filters are reordered once, into tiles of 16 output channels: for each word of a patch,
+ * the 16 filters' words side by side. So a vector register holds one word of several filters, the
+ * pixel's word is broadcast over it, and the sums of the output channels come out in its lanes,
+ * with nothing left to add up across lanes.
+ */
+#ifndef LARQ_SERESNET_KERNELS_H_
+#define LARQ_SERESNET_KERNELS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { kEdgeTile = 16, kEdgeMaxPixels = 8 };
+
+/* How a sum of differing bits becomes an output. `multiplier` and so on hold a tile's 16 values. */
+typedef struct {
+  int32_t clamp_min, clamp_max; /* bounds of twice the sum */
+  const float *multiplier;
+  const float *bias;
+  const int32_t *thresholds;
+} EdgeTransform;
+
+typedef struct {
+  const char *name;
+  int pixels; /* how many patches `accumulate` takes at a time, at most kEdgeMaxPixels */
+  /* How many words a thread compares in about 80 microseconds: for less it does not pay to wake
+   * one. */
+  double grain;
+
+  /* sums[p][c] = number of bits that differ between patch p and filter c. Patches lie `words`
+   * words apart; `filters` is one tile of words x 16. */
+  void (*accumulate)(const uint32_t *patches, const uint32_t *filters, size_t words, int pixels,
+                     int32_t (*sums)[kEdgeTile]);
+
+  /* multiplier * clamp(2 * sum) + bias for the first `channels` of a tile; outputs of neighbouring
+   * pixels lie `stride` elements apart. */
+  void (*to_float)(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+                   const EdgeTransform *transform, float *output, size_t stride);
+  /* The same, rounded (half away from zero) and limited to int8. */
+  void (*to_int8)(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+                  const EdgeTransform *transform, int8_t *output, size_t stride);
+  /* bits[p] has bit c set where sum > threshold. */
+  void (*to_bits)(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTransform *transform,
+                  uint32_t *bits);
+
+  /* Packs `count` values, a multiple of 32: a bit is set where value < 0, or < zero_point. */
+  void (*pack_float)(const float *values, size_t count, uint32_t *words);
+  void (*pack_int8)(const int8_t *values, size_t count, int8_t zero_point, uint32_t *words);
+} EdgeKernels;
+
+/* The fastest kernels that this CPU can run. */
+const EdgeKernels *edge_best_kernels(void);
+
+/* "portable", and "avx2", "avx512" or "neon" where the CPU has them; NULL for any other name. */
+const EdgeKernels *edge_kernels_by_name(const char *name);
+
+extern const EdgeKernels edge_kernels_portable;
+#if defined(__x86_64__)
+extern const EdgeKernels edge_kernels_avx2;
+extern const EdgeKernels edge_kernels_avx512;
+#elif defined(__aarch64__)
+extern const EdgeKernels edge_kernels_neon;
+#endif
+
+#endif /* LARQ_SERESNET_KERNELS_H_ */

@@ -1,0 +1,156 @@
+#define _GNU_SOURCE
+#include "threads.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* How often an idle thread looks for new work before it sleeps: about 20 microseconds. Operators
+ * often follow each other faster than a sleeping thread wakes up, but a thread that spins for
+ * longer would take a core from the runtime's own threads. */
+enum { kSpins = 400 };
+
+typedef struct {
+  EdgeThreads *threads;
+  int worker;
+} Worker;
+
+struct EdgeThreads {
+  int count; /* with the calling thread */
+  pid_t pid;
+  pthread_t *handles;
+  Worker *workers;
+
+  pthread_mutex_t mutex;
+  pthread_cond_t work_arrived;
+  pthread_cond_t work_done;
+  atomic_uint generation; /* goes up with each piece of work */
+  bool quit;
+
+  EdgeTask task;
+  void *argument;
+  int parts;
+  atomic_int next_part;
+  atomic_int busy_workers;
+};
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static void take_parts(EdgeThreads *threads, int worker) {
+  for (;;) {
+    int part = atomic_fetch_add_explicit(&threads->next_part, 1, memory_order_relaxed);
+    if (part >= threads->parts) return;
+    threads->task(threads->argument, worker, part);
+  }
+}
+
+static unsigned wait_for_work(EdgeThreads *threads, unsigned seen) {
+  for (int i = 0; i < kSpins; i++) {
+    unsigned generation = atomic_load_explicit(&threads->generation, memory_order_acquire);
+    if (generation != seen) return generation;
+    pause_cpu();
+  }
+  pthread_mutex_lock(&threads->mutex);
+  while (atomic_load(&threads->generation) == seen)
+    pthread_cond_wait(&threads->work_arrived, &threads->mutex);
+  pthread_mutex_unlock(&threads->mutex);
+  return atomic_load(&threads->generation);
+}
+
+static void *work(void *argument) {
+  Worker self = *(Worker *)argument;
+  EdgeThreads *threads = self.threads;
+  unsigned seen = 0;
+  for (;;) {
+    seen = wait_for_work(threads, seen);
+    if (threads->quit) return NULL;
+    take_parts(threads, self.worker);
+    if (atomic_fetch_sub(&threads->busy_workers, 1) == 1) {
+      pthread_mutex_lock(&threads->mutex);
+      pthread_cond_signal(&threads->work_done);
+      pthread_mutex_unlock(&threads->mutex);
+    }
+  }
+}
+
+static void announce(EdgeThreads *threads) {
+  pthread_mutex_lock(&threads->mutex);
+  atomic_fetch_add(&threads->generation, 1);
+  pthread_cond_broadcast(&threads->work_arrived);
+  pthread_mutex_unlock(&threads->mutex);
+}
+
+EdgeThreads *edge_threads_create(int count) {
+  EdgeThreads *threads = calloc(1, sizeof *threads);
+  if (!threads) return NULL;
+  threads->handles = calloc((size_t)count, sizeof *threads->handles);
+  threads->workers = calloc((size_t)count, sizeof *threads->workers);
+  if (!threads->handles || !threads->workers) {
+    free(threads->handles);
+    free(threads->workers);
+    free(threads);
+    return NULL;
+  }
+  pthread_mutex_init(&threads->mutex, NULL);
+  pthread_cond_init(&threads->work_arrived, NULL);
+  pthread_cond_init(&threads->work_done, NULL);
+  threads->pid = getpid();
+  threads->count = 1;
+  while (threads->count < count) {
+    Worker *worker = &threads->workers[threads->count];
+    *worker = (Worker){threads, threads->count};
+    if (pthread_create(&threads->handles[threads->count], NULL, work, worker)) break;
+    threads->count++;
+  }
+  return threads;
+}
+
+/* A forked child has a copy of this struct but none of its threads. */
+static bool alone(const EdgeThreads *threads) {
+  return threads->count == 1 || threads->pid != getpid();
+}
+
+void edge_threads_destroy(EdgeThreads *threads) {
+  if (!threads) return;
+  if (!alone(threads)) {
+    threads->quit = true;
+    announce(threads);
+    for (int i = 1; i < threads->count; i++) pthread_join(threads->handles[i], NULL);
+    pthread_mutex_destroy(&threads->mutex);
+    pthread_cond_destroy(&threads->work_arrived);
+    pthread_cond_destroy(&threads->work_done);
+  }
+  free(threads->handles);
+  free(threads->workers);
+  free(threads);
+}
+
+int edge_threads_count(const EdgeThreads *threads) { return threads->count; }
+
+void edge_threads_run(EdgeThreads *threads, EdgeTask task, void *argument, int parts) {
+  if (parts < 2 || alone(threads)) {
+    for (int i = 0; i < parts; i++) task(argument, 0, i);
+    return;
+  }
+  threads->task = task;
+  threads->argument = argument;
+  threads->parts = parts;
+  atomic_store(&threads->next_part, 0);
+  atomic_store(&threads->busy_workers, threads->count - 1);
+  announce(threads);
+  take_parts(threads, 0);
+
+  for (int i = 0; i < kSpins && atomic_load(&threads->busy_workers); i++) pause_cpu();
+  pthread_mutex_lock(&threads->mutex);
+  while (atomic_load(&threads->busy_workers))
+    pthread_cond_wait(&threads->work_done, &threads->mutex);
+  pthread_mutex_unlock(&threads->mutex);
+}

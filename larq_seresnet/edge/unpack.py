@@ -1,0 +1,207 @@
+"""Computes the constant parts of a graph once, when a file is loaded.
+
+Files with packed weights hold bits, and a few operators that turn them into the +1 and -1 that a
+convolution multiplies with. Left in the graph, these run at each inference, and the convolution,
+whose filter is then no constant, is not taken by XNNPACK, the fast float kernels. So every operator
+of a small set whose inputs are constants is evaluated here, and replaced by its result.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from larq_seresnet.edge.errors import ModelError
+from larq_seresnet.edge.flatbuffer import Table
+from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
+from larq_seresnet.edge.rewrite import replace_by_constants
+
+# More than the weights of networks that run on small devices; a hostile file could ask for more.
+MAX_BYTES = 1 << 31
+
+_Values = list[np.ndarray]
+_Evaluator = Callable[[_Values, "Table | None", tuple[int, ...]], np.ndarray]
+
+
+class _UnsupportedError(Exception):
+    """The operator is left in the graph, for the runtime to evaluate."""
+
+
+def unpack_constants(model: ModelFile) -> bytes:
+    """The model with constant subgraphs replaced by their values.
+
+    Args:
+        model: Any model; one without constant subgraphs is returned as it is.
+
+    Returns:
+        The bytes of a `.tflite` file.
+
+    Raises:
+        ModelError: The constants would need more than `MAX_BYTES`.
+    """
+    if model.stores_data_outside:
+        return model.data
+    budget = _Budget()
+    folded = [_fold(model, subgraph, budget) for subgraph in model.subgraphs]
+    if not any(removed for removed, _ in folded):
+        return model.data
+    return replace_by_constants(model, folded)
+
+
+class _Budget:
+    """Counts the memory of all results."""
+
+    def __init__(self) -> None:
+        self.left = MAX_BYTES
+
+    def take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ModelError(f"unpacking the file's constants takes over {MAX_BYTES >> 20} MiB")
+
+
+def _fold(
+    model: ModelFile, subgraph: Subgraph, budget: _Budget
+) -> tuple[set[int], dict[int, np.ndarray]]:
+    """Which operators of a subgraph can go, and the constants that take their place."""
+    values: dict[int, np.ndarray] = {}
+    removed: set[int] = set()
+    for i, operator in enumerate(subgraph.operators):
+        evaluate = _EVALUATORS.get(operator.name)
+        is_custom = operator.name == "LceDequantize"
+        if evaluate is None or operator.is_custom != is_custom or len(operator.outputs) != 1:
+            continue
+        inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
+        output = subgraph.tensors[operator.outputs[0]]
+        if any(value is None for value in inputs) or output.dtype is None or not output.shape:
+            continue
+        budget.take(math.prod(output.shape) * output.dtype.itemsize)
+        try:
+            result = evaluate([v for v in inputs if v is not None], operator.options, output.shape)
+        except (_UnsupportedError, ValueError, IndexError, OverflowError, MemoryError):
+            continue  # what numpy refuses is the runtime's to judge
+        if operator.name == "CAST":
+            result = result.astype(output.dtype)
+        if result.shape == output.shape and result.dtype == output.dtype:
+            values[operator.outputs[0]] = result
+            removed.add(i)
+    return removed, _still_used(subgraph, removed, values)
+
+
+def _value(
+    model: ModelFile, subgraph: Subgraph, values: dict[int, np.ndarray], index: int
+) -> np.ndarray | None:
+    if index < 0:
+        return None
+    return values[index] if index in values else model.constant(subgraph.tensors[index])
+
+
+def _still_used(
+    subgraph: Subgraph, removed: set[int], values: dict[int, np.ndarray]
+) -> dict[int, np.ndarray]:
+    used = set(subgraph.outputs)
+    for i, operator in enumerate(subgraph.operators):
+        if i not in removed:
+            used.update(operator.inputs)
+    return {index: value for index, value in values.items() if index in used}
+
+
+def _require_no_activation(options: Table | None, field: int = 0) -> None:
+    if options and options.number(field, "<b"):
+        raise _UnsupportedError
+
+
+def _broadcast(operation: Callable[..., np.ndarray]) -> _Evaluator:
+    def evaluate(values: _Values, options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
+        _require_no_activation(options)
+        a, b = values
+        if a.dtype != np.float32 or np.broadcast_shapes(a.shape, b.shape) != shape:
+            raise _UnsupportedError
+        return operation(a, b)
+
+    return evaluate
+
+
+def _lce_dequantize(values: _Values, _options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
+    (words,) = values
+    if words.dtype != np.int32 or words.shape != (*shape[:-1], -(-shape[-1] // 32)):
+        raise _UnsupportedError
+    bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8), axis=-1, bitorder="little")
+    return np.float32(1) - np.float32(2) * bits[..., : shape[-1]]
+
+
+def _gather(values: _Values, options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
+    table, indices = values
+    axis = options.number(0) if options else 0
+    if options and options.number(1):
+        raise _UnsupportedError
+    axis = axis + table.ndim if axis < 0 else axis
+    if table.shape[:axis] + indices.shape + table.shape[axis + 1 :] != shape:
+        raise _UnsupportedError
+    if indices.size and (indices.min() < 0 or indices.max() >= table.shape[axis]):
+        raise _UnsupportedError
+    return np.take(table, indices, axis=axis)
+
+
+def _reshape(values: _Values, _options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
+    return values[0].reshape(shape)  # the runtime checks the requested shape against the same
+
+
+def _transpose(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    value, order = values
+    return np.transpose(value, order.tolist())
+
+
+def _slice(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    value, begin, size = (v.tolist() if i else v for i, v in enumerate(values))
+    if len(begin) != value.ndim or len(size) != value.ndim or min(begin) < 0:
+        raise _UnsupportedError
+    return value[
+        tuple(slice(b, None if s == -1 else b + s) for b, s in zip(begin, size, strict=True))
+    ]
+
+
+def _strided_slice(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    value, begin, end, strides = (v.tolist() if i else v for i, v in enumerate(values))
+    masks = [options.number(field) if options else 0 for field in range(5)]
+    if any(masks[2:]) or not len(begin) == len(end) == len(strides) <= value.ndim:
+        raise _UnsupportedError
+    return value[
+        tuple(
+            slice(None if masks[0] >> i & 1 else b, None if masks[1] >> i & 1 else e, s)
+            for i, (b, e, s) in enumerate(zip(begin, end, strides, strict=True))
+        )
+    ]
+
+
+def _concatenation(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    _require_no_activation(options, 1)
+    return np.concatenate(values, axis=options.number(0) if options else 0)
+
+
+def _cast(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    if values[0].dtype.kind not in "iub":
+        raise _UnsupportedError  # conversions of floats can overflow
+    return values[0]
+
+
+_EVALUATORS: dict[str, _Evaluator] = {
+    "ADD": _broadcast(np.add),
+    "CAST": _cast,
+    "CONCATENATION": _concatenation,
+    "EXPAND_DIMS": _reshape,
+    "GATHER": _gather,
+    "LceDequantize": _lce_dequantize,
+    "MUL": _broadcast(np.multiply),
+    "RESHAPE": _reshape,
+    "SLICE": _slice,
+    "SQUEEZE": _reshape,
+    "STRIDED_SLICE": _strided_slice,
+    "SUB": _broadcast(np.subtract),
+    "TRANSPOSE": _transpose,
+}
+
+
+def uses_lce(operators: list[Operator]) -> bool:
+    """Whether any operator is one of Larq Compute Engine's."""
+    return any(operator.is_custom and operator.name.startswith("Lce") for operator in operators)

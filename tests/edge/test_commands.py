@@ -1,0 +1,203 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from larq_seresnet.edge.__main__ import main
+from larq_seresnet.edge.images import ImageError, load_image
+from tests.edge.lce_files import Conv
+from tests.edge.packed_files import classifier, packed_conv
+
+METADATA = json.dumps({"labels": ["red", "green", "blue"], "dataset": "colors"}).encode()
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(classifier(METADATA))
+    return str(path)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """Writes an image of one color and gives its path."""
+
+    def write(name, color, size=(50, 30), mode="RGB", **options):
+        path = tmp_path / name
+        Image.new(mode, size, color).save(path, **options)
+        return str(path)
+
+    return write
+
+
+def test_classify_prints_the_top_classes(model, picture, capsys):
+    paths = [picture("a.png", (250, 20, 10)), picture("b.jpg", (1, 2, 200), (3, 999))]
+    assert main(["classify", model, *paths, "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{paths[0]}: red 250, green 20"
+    assert lines[1].startswith(f"{paths[1]}: blue ")
+
+
+def test_classify_json(model, picture, capsys):
+    path = picture("a.png", (10, 20, 250))
+    assert main(["classify", model, path, "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert result["image"] == path
+    assert [entry["label"] for entry in result["classes"]] == ["blue", "green", "red"]
+    assert [entry["class"] for entry in result["classes"]] == [2, 1, 0]
+    assert result["classes"][0]["score"] == 250
+
+
+def test_classify_without_labels_prints_numbers(tmp_path, picture, capsys):
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(classifier())
+    assert main(["classify", str(path), picture("a.png", (1, 200, 3))]) == 0
+    assert ": class 1 200, class 2 3," in capsys.readouterr().out
+
+
+def test_classify_quantizes_for_an_integer_model(tmp_path, picture, capsys):
+    path = tmp_path / "int8.tflite"
+    path.write_bytes(classifier(METADATA, integer=True))
+    assert main(["classify", str(path), picture("a.png", (1, 200, 3))]) == 0
+    assert ": green 200, blue 3, red 1" in capsys.readouterr().out
+
+
+def test_classify_maps_pixels_to_the_input_range(tmp_path, picture, capsys):
+    path = tmp_path / "range.tflite"
+    path.write_bytes(classifier(b'{"input_range": [-1, 1]}'))
+    assert main(["classify", str(path), picture("a.png", (255, 0, 0))]) == 0
+    assert ": class 0 1, class 1 -1, class 2 -1" in capsys.readouterr().out
+
+
+def test_a_bad_image_does_not_stop_the_others(model, picture, tmp_path, capsys):
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    good = picture("a.png", (250, 20, 10))
+    whole = picture("whole.png", (250, 20, 10), (500, 500))
+    cut = tmp_path / "cut.png"
+    cut.write_bytes(Path(whole).read_bytes()[:200])
+    arguments = ["classify", model, str(text), str(tmp_path / "none.png"), str(cut), good]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{good}: red")
+    errors = captured.err.splitlines()
+    assert len(errors) == 3
+    assert all(line.startswith("error: ") for line in errors)
+    assert "not a PNG or JPEG image" in errors[0]
+    assert "damaged" in errors[2]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_images_of_every_kind(tmp_path, mode):
+    suffix = "jpg" if mode == "CMYK" else "png"
+    path = tmp_path / f"a.{suffix}"
+    if mode == "I;16":
+        Image.fromarray(np.full((40, 20), 200 * 256, np.uint16)).save(path)
+    else:
+        Image.new("RGB", (20, 40), (200, 200, 200)).convert(mode).save(path)
+    image = load_image(path, 8, 8, 3)
+    assert image.shape == (8, 8, 3)
+    assert image.dtype == np.float32
+    if mode not in ("1", "P"):  # those have few colors and are dithered
+        assert np.abs(image - 200).max() <= 2
+    assert load_image(path, 8, 8, 1).shape == (8, 8, 1)
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path):
+    image = Image.new("RGB", (40, 40))
+    image.paste((255, 255, 255), (0, 0, 40, 20))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    path = tmp_path / "a.png"
+    image.save(path, exif=exif)
+    pixels = load_image(path, 4, 4, 1)
+    assert pixels[0].max() == 0
+    assert pixels[3].min() == 255
+
+
+def test_an_image_is_cut_and_not_stretched(tmp_path):
+    image = Image.new("RGB", (300, 100))
+    image.paste((255, 255, 255), (100, 0, 200, 100))  # the white middle
+    path = tmp_path / "a.png"
+    image.save(path)
+    assert load_image(path, 10, 10, 1)[:, 1:-1].min() == 255
+
+
+def test_an_image_bomb(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (200, 200)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="too large"):
+        load_image(path, 8, 8, 3)
+
+
+def test_benchmark(model, tmp_path, capsys):
+    packed = tmp_path / "packed.tflite"
+    packed.write_bytes(packed_conv("litert")[0])
+    assert main(["benchmark", model, str(packed), "--runs", "5", "--threads", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 thread(s), 5 runs of each model, taking turns"
+    assert lines[2].endswith(model)
+    assert lines[3].endswith(str(packed))
+    assert main(["benchmark", model, "--runs", "5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    (entry,) = report["models"]
+    assert 0 < entry["p10_ms"] <= entry["median_ms"] <= entry["p90_ms"]
+    assert entry["speedup"] == 1
+    assert entry["file_bytes"] == len(classifier(METADATA))
+
+
+def test_info(model, tmp_path, capsys):
+    assert main(["info", model]) == 0
+    text = capsys.readouterr().out
+    assert "input: float32[1, 4, 4, 3]" in text
+    assert "operators: 1 MEAN" in text
+    assert 'labels: ["red", "green", "blue"]' in text
+    assert "needs the native delegate: no" in text
+    path = tmp_path / "packed.tflite"
+    path.write_bytes(packed_conv("lce")[0])
+    assert main(["info", str(path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["operators"] == {"LceDequantize": 1, "MUL": 1, "CONV_2D": 1}
+    assert report["operators_after_unpacking"] == {"CONV_2D": 1}
+    assert report["needs_delegate"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["classify", "missing.tflite", "a.png"], "missing.tflite"),
+        (["info", __file__], "not a TensorFlow Lite model"),
+        (["benchmark", __file__], "not a TensorFlow Lite model"),
+        (["classify", "{model}", "{image}", "--top", "0"], "--top must be at least 1"),
+        (["benchmark", "{model}", "--runs", "0"], "--runs must be at least 1"),
+        (["benchmark", "{model}", "--threads", "0"], "threads must be from 1 to 64"),
+        (["classify", "{conv}", "{image}"], "no image classifier"),
+        (["classify", "{few}", "{image}"], "2 labels for 3 classes"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, model, picture, tmp_path, capsys):
+    conv, few = tmp_path / "conv.tflite", tmp_path / "few.tflite"
+    conv.write_bytes(Conv().file())
+    few.write_bytes(classifier(b'{"labels": ["a", "b"]}'))
+    names = {"model": model, "image": picture("a.png", 0), "conv": conv, "few": few}
+    assert main([argument.format(**names) for argument in arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert message in captured.err
+
+
+def test_the_module_runs(model):
+    command = [sys.executable, "-m", "larq_seresnet.edge"]
+    result = subprocess.run([*command, "info", model], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "MEAN" in result.stdout
+    result = subprocess.run([*command, "classify"], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
