@@ -39,18 +39,22 @@ class _Writer:
         codes = sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))
 
         index: dict[Tensor, int] = {}
-        stored: dict[Any, Tensor] = {}
+        numbered: dict[Any, int] = {}  # equal constants are one tensor
+        stored: list[Tensor] = []
         for tensor in graph.tensors():
-            key = (tensor.type, tensor.shape, _content(tensor)) if _content(tensor) else tensor
-            stored.setdefault(key, tensor)
-            index[tensor] = list(stored).index(key)
+            content = _content(tensor)
+            key = (tensor.type, tensor.shape, content) if content else tensor
+            if key not in numbered:
+                numbered[key] = len(stored)
+                stored.append(tensor)
+            index[tensor] = numbered[key]
         contents = [b"", *graph.metadata.values()]
-        contents += sorted({_content(t) for t in stored.values()}, key=lambda c: (-len(c), c))
+        contents += sorted({_content(t) for t in stored}, key=lambda c: (-len(c), c))
         numbers = {content: i for i, content in enumerate(dict.fromkeys(contents))}
         buffers = [self._buffer(content) for content in numbers]
         metadata = {name: numbers[content] for name, content in graph.metadata.items()}
 
-        tensor_list = [self._tensor(t, numbers[_content(t)]) for t in stored.values()]
+        tensor_list = [self._tensor(t, numbers[_content(t)]) for t in stored]
         operator_list = [
             self._operator(op, index, codes.index(kind))
             for op, kind in zip(graph.operators, kinds, strict=True)
