@@ -18,7 +18,9 @@ ACTIVATIONS = {"LOGISTIC", "TANH", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM"}
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("activations", ["float", "binary"])
 @pytest.mark.parametrize("fmb", [True, False])
-@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "hard_tanh"])
+@pytest.mark.parametrize(
+    "gate", ["sigmoid", "tanh", pytest.param("hard_tanh", marks=pytest.mark.slow)]
+)
 def test_every_gate_for_both_targets(
     network, pictures, agrees, operators, gate, fmb, activations, target
 ):
