@@ -9,8 +9,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import ROOT
 
+from tests.conftest import ROOT
 from training import fit
 from training.config import Config
 
