@@ -79,13 +79,13 @@ def add(run: Path, target: str, folder: Path = FOLDER) -> Entry:
         ),
         "sha256": hashlib.sha256(conversion.file).hexdigest(),
         "first_classes": classes[:FIRST_IMAGES].tolist(),
-        "training": _training_command(config),
+        "training": _training_command(config, run.name),
         "conversion": f"python -m larq_seresnet.convert runs/{run.name} --target {target} "
         f"--out tflite_models/{name}",
     }
 
 
-def _training_command(config: dict[str, Any]) -> str:
+def _training_command(config: dict[str, Any], name: str) -> str:
     """The `training.fit` command with this configuration, but for what is the default."""
     from training.config import Config
 
@@ -98,7 +98,7 @@ def _training_command(config: dict[str, Any]) -> str:
                 words.append(flag if value else flag.replace("--", "--no-", 1))
             else:
                 words += [flag, str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, "--out", f"runs/{name}"])
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
@@ -169,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a finished run's folder")
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         FOLDER.mkdir(exist_ok=True)
         entries = {entry["file"]: entry for entry in load()}

@@ -53,9 +53,9 @@ class _Group:
     @property
     def scale(self) -> np.ndarray:
         """What the signs are multiplied by: it broadcasts to their shape."""
-        if len(self.kernels) == 1:
-            return self.kernels[0].scale
-        return np.concatenate([kernel.scale for kernel in self.kernels])
+        scales = [kernel.scale for kernel in self.kernels]
+        scale = scales[0] if len(scales) == 1 else np.concatenate(scales)
+        return scale.ravel()[:1].reshape([1] * scale.ndim) if np.ptp(scale) == 0 else scale
 
 
 def pack(graph: Graph, target: str) -> None:

@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from larq_seresnet.convert import graph, runners
 @pytest.fixture(scope="session")
 def pictures():
     """120 real images where CIFAR-10 is on disk, else blurred noise: raw pixels, float32."""
-    if os.path.isdir(os.path.join(os.environ.get("TFDS_DATA_DIR", ""), "cifar10")):  # noqa: PTH
+    if Path(os.environ.get("TFDS_DATA_DIR", "."), "cifar10").is_dir():
         import tensorflow_datasets as tfds
 
         batch = tfds.load("cifar10", split="test[:120]", batch_size=-1, download=False)

@@ -41,9 +41,9 @@ def test_every_gate_for_both_targets(
     "arguments",
     [
         {"width": 6, "reduction": 2},
-        {"width": 5},
+        pytest.param({"width": 5}, marks=pytest.mark.slow),
         {"width": 9, "reduction": 3, "gate": "tanh"},
-        {"width": 20, "classes": 7},
+        pytest.param({"width": 20, "classes": 7}, marks=pytest.mark.slow),
         {"gate": None, "fmb": False},
     ],
     ids=str,
