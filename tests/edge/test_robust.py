@@ -242,13 +242,13 @@ def fuzz(*arguments: str) -> None:
 
 
 def test_damaged_files(library):
-    fuzz("--files", "200", "--seed", "1")
+    fuzz("--files", "150", "--seed", "1")
 
 
 def test_damaged_files_under_the_sanitizers():
     if not shutil.which("gcc"):
         pytest.skip("needs gcc with AddressSanitizer")
-    fuzz("--files", "100", "--sanitize", "--seed", "2")
+    fuzz("--files", "60", "--sanitize", "--seed", "2")
 
 
 @pytest.mark.slow
