@@ -2,9 +2,9 @@
 
     input, raw pixels 0 to 255 -> standardize -> conv3x3(w) -> BN -> ReLU
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
-    -> global average pool -> dense -> softmax
+    -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
-Layers are named by depth: `block1_conv1` ... `block6_se`, `logits`, `probabilities`.
+Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -166,6 +166,13 @@ def _network(
         raise ValueError(f"reduction {reduction} does not divide the width {width}")
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
+    if not len(mean) == len(variance) == input_shape[2]:
+        raise ValueError(
+            f"mean and variance need a value for each of the {input_shape[2]} channels, "
+            f"not {len(mean)} and {len(variance)}"
+        )
+    if gate is None and fmb:
+        raise ValueError("fmb needs a gate to binarize: gate must not be None")
 
     attention = (
         None
@@ -197,8 +204,13 @@ def _network(
     if activations == "binary":
         x = relu(x)
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
-    kernel = {**kernel, "kernel_quantizer": float32_quantizer(kernel.get("kernel_quantizer"))}
-    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="logits")(x)
+    quantizer = float32_quantizer(kernel.get("kernel_quantizer"))
+    kernel = {**kernel, "kernel_quantizer": quantizer}
+    # No batch norm tames what kernels of +-1 sum up: without the scale, logits start so large that
+    # the loss saturates. It changes no ranking, and folds into the kernel when exported.
+    scale = x.shape[-1] ** -0.5 if quantizer else 1.0
+    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="dense")(x)
+    x = tf.keras.layers.Rescaling(scale, dtype="float32", name="logits")(x)
     x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     model = tf.keras.Model(images, x, name=name)
     if weights is not None:
@@ -272,14 +284,14 @@ def _load_weights(model: tf.keras.Model, path: str | Path) -> None:
     """Copy the weights of the same network, of whatever precision policy, from a `.keras` file."""
     try:
         saved = tf.keras.models.load_model(path, compile=False)
-    except (ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise OSError(f"{path} is no readable .keras file: {error}") from error
     wanted, found = _architecture(model), _architecture(saved)
-    for layer, config in wanted.items():
-        if found.get(layer) != config:
+    for layer in {**wanted, **found}:
+        if wanted.get(layer) != found.get(layer):
             raise ValueError(
                 f"the arguments contradict the network in {path}: its layer {layer!r} is "
-                f"{found.get(layer, 'missing')}, the arguments ask for {config}"
+                f"{found.get(layer, 'missing')}, by the arguments {wanted.get(layer, 'missing')}"
             )
     model.set_weights(saved.get_weights())
 
@@ -316,8 +328,11 @@ def to_float32(model: tf.keras.Model) -> tf.keras.Model:
 
 def _with_float32(config: Any) -> Any:
     """A layer's configuration with float32 as its precision policy, and as its quantizers'."""
+    if isinstance(config, list | tuple):  # a nested model's layers
+        return [_with_float32(value) for value in config]
     if not isinstance(config, dict):
         return config
     return {
-        key: "float32" if key == "dtype" else _with_float32(value) for key, value in config.items()
+        key: "float32" if key == "dtype" and "float" in str(value) else _with_float32(value)
+        for key, value in config.items()
     }

@@ -34,16 +34,23 @@ def fit(config: Config) -> dict[str, float]:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
     """
     config = replace(config, out=config.folder, precision=_precision(config.precision))
-    folder = RunFolder(config.folder, config.decisive())
-    print(f"run folder: {folder.path}", flush=True)
-    dataset = data.load(config.dataset, config.data_dir)
+    with RunFolder(config.folder, config.decisive()) as folder:
+        print(f"run folder: {folder.path}", flush=True)
+        dataset = data.load(config.dataset, config.data_dir)
+        model = _train(config, folder, dataset)
+        results = final_errors(model, dataset)
+        folder.save_json("results.json", results)
+    return results
+
+
+def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Model:
+    """Train from the folder's checkpoint, or from the start, to the last epoch."""
     steps = len(dataset.train[1]) // config.batch_size
     if not steps:
         raise UserError(
             f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
             f"training images of {config.dataset}"
         )
-
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(config.precision)
@@ -80,10 +87,8 @@ def fit(config: Config) -> dict[str, float]:
             )
     finally:
         if log:
-            folder.save_figure("curves.png", curves.draw({config.folder.name: log}))
-    results = final_errors(model, dataset)
-    folder.save_json("results.json", results)
-    return results
+            folder.save_figure("curves.png", curves.draw({folder.path.name: log}))
+    return model
 
 
 def build(config: Config) -> tf.keras.Model:

@@ -22,7 +22,7 @@ Row = dict[str, float]
 
 
 class RunFolder:
-    """Holds the folder for this process alone, until the process ends.
+    """Holds the folder for this process alone, while its `with` block lasts.
 
     Raises:
         UserError: The folder cannot be made or written, another process trains there, or it holds
@@ -37,6 +37,12 @@ class RunFolder:
             self._agree(config)
         except OSError as error:
             raise UserError(f"--out {path} is no folder to write to: {error}") from error
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.close()
 
     @property
     def checkpoint(self) -> Path:
@@ -76,7 +82,10 @@ class RunFolder:
                     for row in csv.DictReader(file)
                 ]
         except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"{self.path / 'log.csv'} cannot be read: {error}") from error
+            raise UserError(
+                f"{self.path / 'log.csv'} is damaged ({error}): restore it, "
+                f"or delete {self.path} to train from the start"
+            ) from error
         if len(rows) < epochs:
             raise UserError(
                 f"{self.path / 'log.csv'} has {len(rows)} epochs, the checkpoint {epochs}: "

@@ -1,0 +1,80 @@
+"""python -m larq_seresnet.convert SOURCE --target lce|litert --out FILE."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from larq_seresnet.convert.console import silence
+from larq_seresnet.convert.files import write_atomically
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    log = logging.getLogger("larq_seresnet.convert")
+    try:
+        if not args.out.parent.is_dir():
+            raise NotADirectoryError(f"there is no folder {args.out.parent}")
+        log.info("loading %s", args.source)
+        with silence():  # TensorFlow talks about GPUs it does not find
+            from larq_seresnet.convert import report, run_conversion, sources
+        source = sources.load(args.source)
+        conversion = run_conversion(
+            source.model, args.target, input_type=args.input, metadata=source.metadata
+        )
+        sizes = None
+        if args.report or args.json:
+            log.info("comparing sizes")
+            sizes = report.compare_sizes(conversion, args.target)
+        write_atomically(args.out, conversion.file)
+        log.info("wrote %s: %d bytes", args.out, len(conversion.file))
+        if sizes is not None:
+            print(report.as_json(sizes) if args.json else report.as_table(sizes))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m larq_seresnet.convert",
+        description="Convert a network to a .tflite file that holds 1 bit a binary weight.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a run folder of training.fit, a .keras file, or the name of a pretrained network",
+    )
+    parser.add_argument(
+        "--target",
+        required=True,
+        choices=("lce", "litert"),
+        help="lce: Larq Compute Engine; litert: any stock TFLite or LiteRT",
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .tflite file")
+    parser.add_argument(
+        "--input",
+        choices=("float32", "uint8"),
+        default="float32",
+        help="type of the images, raw pixels 0 to 255 (default: float32)",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="show where the bytes are, beside the other converters' files of the same network",
+    )
+    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

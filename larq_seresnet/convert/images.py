@@ -1,0 +1,56 @@
+"""Images to verify files with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert.errors import ConversionError
+
+COUNT = 500
+_DEFAULT_DATASET = "cifar10"
+
+
+def verification_images(
+    model: tf.keras.Model,
+    images: np.ndarray | Sequence[np.ndarray] | None = None,
+    *,
+    dataset: str | None = None,
+) -> tuple[list[np.ndarray], str]:
+    """One array of raw pixels for each of the model's inputs, and where they come from.
+
+    Raises:
+        ConversionError: The given images do not fit the model.
+    """
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    if images is not None:
+        given = [images] if isinstance(images, np.ndarray) else [np.asarray(x) for x in images]
+        if [x.shape[1:] for x in given] != shapes or not all(map(len, given)):
+            found = ", ".join(str(x.shape) for x in given)
+            raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
+        return given, "given"
+    real = _test_images(dataset or _DEFAULT_DATASET)
+    if real is not None and [real.shape[1:]] == shapes:
+        return [real], dataset or _DEFAULT_DATASET
+    return [_synthetic(shape) for shape in shapes], "synthetic"
+
+
+def _test_images(dataset: str) -> np.ndarray | None:
+    """The first test images of a TFDS data set, or `None` where it is not on disk."""
+    try:
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder(dataset)
+        examples = tfds.as_numpy(builder.as_dataset(split=f"test[:{COUNT}]"))
+        return np.stack([example["image"] for example in examples])
+    except (ImportError, AssertionError, ValueError, OSError):
+        return None
+
+
+def _synthetic(shape: tuple[int, ...]) -> np.ndarray:
+    """Blurred noise, pixels 0 to 255: neighbours resemble each other as in photographs."""
+    noise = np.random.default_rng(0).normal(size=(COUNT, *shape))
+    for axis in range(1, noise.ndim - 1):
+        noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
+    spread = noise.std(axis=tuple(range(1, noise.ndim)), keepdims=True)
+    return np.clip(np.rint(128 + 64 * noise / spread), 0, 255).astype(np.float32)

@@ -1,0 +1,99 @@
+"""What the converter needs of Keras models: float32 copies, logits and gates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet.models import to_float32
+
+_BATCH = 50
+
+
+def in_float32(model: tf.keras.Model) -> tf.keras.Model:
+    """The same model under the float32 policy: itself, or a copy with its weights.
+
+    Raises:
+        ConversionError: The model has no input shape.
+    """
+    if not model.inputs:
+        raise ConversionError(
+            "the model's input shape is not known: build it; wrap a subclassed model, "
+            "tf.keras.Model(inputs, model(inputs))"
+        )
+    layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
+    if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
+        return model
+    return to_float32(model)
+
+
+def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The model's outputs, in front of the softmax where there is one, for all images."""
+    outputs = [_before_softmax(tensor) for tensor in model.outputs]
+    return _apply(tf.keras.Model(model.inputs, outputs), images)
+
+
+def has_gates(model: tf.keras.Model) -> bool:
+    """Whether the model binarizes gates at inference."""
+    return bool(_attention(model))
+
+
+def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pre-activations z of all binarized gates, in the order of the layers."""
+    layers = _attention(model)
+    inputs = _apply(tf.keras.Model(model.inputs, [layer.input for layer in layers]), images)
+    return [layer.preactivation(maps).numpy() for layer, maps in zip(layers, inputs, strict=True)]
+
+
+def divisors(model: tf.keras.Model) -> list[np.ndarray]:
+    """By what the model's `Normalization` layers divide their inputs."""
+    layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Normalization)]
+    epsilon = tf.keras.backend.epsilon()
+    return [np.maximum(np.sqrt(np.asarray(layer.variance)), epsilon) for layer in layers]
+
+
+def norms(model: tf.keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The model's batch norms as (shift, scale): (x + shift) * scale; shifts in float64."""
+    found = []
+    for layer in model.submodules:
+        if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.built:
+            mean, variance = layer.moving_mean.numpy(), layer.moving_variance.numpy()
+            gamma = layer.gamma.numpy() if layer.scale else np.ones_like(mean)
+            beta = layer.beta.numpy() if layer.center else np.zeros_like(mean)
+            scale = gamma * (1 / np.sqrt(variance + np.float32(layer.epsilon)))
+            if scale.all():
+                shift = beta.astype(np.float64) / scale - mean
+                found.append((shift, scale))
+    return found
+
+
+def _attention(model: tf.keras.Model) -> list[SqueezeExcite]:
+    return [
+        layer for layer in model.layers if isinstance(layer, SqueezeExcite) and layer.fmb.enabled
+    ]
+
+
+def _before_softmax(output: Any) -> Any:
+    layer = output._keras_history.layer
+    if isinstance(layer, tf.keras.layers.Softmax):
+        return layer.input
+    if getattr(layer, "activation", None) is not tf.keras.activations.softmax:
+        return output
+    if isinstance(layer, tf.keras.layers.Activation):
+        return layer.input
+    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
+    result = linear(layer.input)
+    linear.set_weights(layer.get_weights())
+    return result
+
+
+def _apply(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    results = []
+    for start in range(0, len(images[0]), _BATCH):
+        batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
+        outputs = model(batch if len(batch) > 1 else batch[0], training=False)
+        results.append([np.asarray(y) for y in tf.nest.flatten(outputs)])
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -1,0 +1,52 @@
+"""Runs `.tflite` files, each with the interpreter of its target."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from larq_seresnet.convert.console import silence
+from larq_seresnet.convert.errors import ConversionError
+
+
+def run(file: bytes, target: str, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The file's outputs for all images, one after the other.
+
+    Args:
+        file: The `.tflite` file.
+        target: "lce" runs LCE's interpreter, "litert" runs `ai_edge_litert`'s.
+        images: For each input an array (images, ...).
+
+    Raises:
+        ConversionError: The interpreter does not load or run the file.
+    """
+    try:
+        with silence():
+            return {"lce": _run_lce, "litert": _run_litert}[target](file, images)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConversionError(f"the {target} interpreter cannot run the file: {reason}") from error
+
+
+def _run_lce(file: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    from larq_compute_engine.tflite.python.interpreter import Interpreter
+
+    interpreter = Interpreter(file)
+    inputs = [x.astype(kind) for x, kind in zip(images, interpreter.input_types, strict=True)]
+    outputs = interpreter.predict(inputs)
+    return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _run_litert(file: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=file, num_threads=1)
+    interpreter.allocate_tensors()
+    inputs = interpreter.get_input_details()
+    outputs = [detail["index"] for detail in interpreter.get_output_details()]
+    results = []
+    for image in zip(*images, strict=True):
+        for detail, values in zip(inputs, image, strict=True):
+            interpreter.set_tensor(detail["index"], values[None].astype(detail["dtype"]))
+        interpreter.invoke()
+        results.append([interpreter.get_tensor(index) for index in outputs])
+    return [np.concatenate(parts) for parts in zip(*results, strict=True)]

@@ -1,0 +1,144 @@
+"""Proves that a file computes what the Keras model computes.
+
+Logits are compared, image by image: the largest difference relative to the largest logit. Two
+things make honest files deviate, and both are counted and never hidden:
+
+- **Ties.** A gate is z >= 0. Keras and the file add the same numbers in different orders, so that
+  a z of exactly 0 but for rounding can get different signs. An image is a tie if the first gates
+  that differ, in the order of the layers, all have |z| <= 1e-5 of the largest |z| there.
+- **Binary activations** have such a threshold at every sign, and LCE rounds differently there: up
+  to 1 % of the images may deviate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert import graph as graphs
+from larq_seresnet.convert import keras_models, writer
+from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.convert.runners import run
+
+TOLERANCE = 1e-4
+_MAY_DEVIATE = 0.01  # of the images
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How a file compares with its Keras model.
+
+    Attributes:
+        images: How many images were compared.
+        deviating: Of these, images with logits that differ, at signs of activations.
+        ties: Of these, images with logits that differ since a gate's z is 0 but for rounding.
+        error: Largest relative difference of the logits of all other images.
+    """
+
+    images: int
+    deviating: int
+    ties: int
+    error: float
+
+    def passes(self, binary_activations: bool) -> bool:
+        """Whether the file may be written."""
+        allowed = _MAY_DEVIATE * self.images
+        return self.deviating <= (allowed if binary_activations else 0) and self.ties <= allowed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images - self.deviating - self.ties} of {self.images} images within "
+            f"{self.error:.1e}, {self.deviating} deviate, {self.ties} tie(s)"
+        )
+
+
+class Reference:
+    """The Keras model's outputs, to compare files with.
+
+    Args:
+        model: In float32.
+        images: For each input an array (images, ...).
+        target: "lce" or "litert".
+    """
+
+    def __init__(self, model: tf.keras.Model, images: Sequence[np.ndarray], target: str) -> None:
+        self._model, self._images, self._target = model, images, target
+        self._logits = keras_models.logits(model, images)
+        if not all(np.isfinite(values).all() for values in self._logits):
+            raise ConversionError("the Keras model's outputs are not finite: nothing to compare")
+
+    def compare(self, file: bytes) -> Verification:
+        """Run the file on all images."""
+        graph = graphs.parse(file)
+        outputs = len(graph.outputs)
+        graph.outputs += [_before_softmax(graph, tensor) for tensor in graph.outputs]
+        results = run(writer.to_bytes(graph), self._target, self._images)
+        errors = np.max(
+            [
+                _relative_errors(expected, found)
+                for expected, found in zip(self._logits, results[outputs:], strict=True)
+            ],
+            axis=0,
+        )
+        few = [x[:2] for x in self._images]
+        for expected, found in zip(results, run(file, self._target, few), strict=False):
+            if not np.allclose(expected[: len(found)], found, rtol=TOLERANCE, atol=TOLERANCE):
+                raise ConversionError("the file's outputs depend on what else is read out of it")
+        agree = errors <= TOLERANCE
+        ties = self._ties(graph, ~agree) if not agree.all() else 0
+        return Verification(
+            len(errors),
+            int((~agree).sum()) - ties,
+            ties,
+            float(errors[agree].max(initial=0.0)),
+        )
+
+    def _ties(self, graph: graphs.Graph, chosen: np.ndarray) -> int:
+        """How many of the chosen images have a gate that rounding decides."""
+        if not keras_models.has_gates(self._model):
+            return 0
+        images = [x[chosen] for x in self._images]
+        expected = keras_models.gates(self._model, images)
+        graph.outputs = _gate_inputs(graph)
+        if [z.shape[1:] for z in expected] != [t.shape[1:] for t in graph.outputs]:
+            return 0
+        found = run(writer.to_bytes(graph), self._target, images)
+        return sum(
+            _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
+        )
+
+
+def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
+    for keras, file in zip(expected, found, strict=True):
+        flipped = (keras >= 0) != (file >= 0)
+        if flipped.any():
+            return bool((np.abs(keras[flipped]) <= _ROUNDING * np.abs(keras).max()).all())
+    return False
+
+
+def _gate_inputs(graph: graphs.Graph) -> list[graphs.Tensor]:
+    """What is compared with 0 for one value per channel."""
+    return [
+        x
+        for operator in graph.operators
+        if operator.name in ("GREATER_EQUAL", "LceQuantize")
+        and (x := operator.inputs[0]) is not None
+        and x.shape[1:-1] == (1, 1)
+    ]
+
+
+def _before_softmax(graph: graphs.Graph, output: graphs.Tensor) -> graphs.Tensor:
+    producer = graph.producer(output)
+    if producer is not None and producer.name == "SOFTMAX" and producer.inputs[0] is not None:
+        return producer.inputs[0]
+    return output
+
+
+def _relative_errors(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """One value per image."""
+    expected = expected.reshape(len(expected), -1)
+    difference = np.abs(expected - found.reshape(expected.shape)).max(axis=1)
+    largest = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
+    return np.where(np.isfinite(difference), difference / largest, np.inf)

@@ -1,0 +1,76 @@
+"""What width 16 and 64 take: the operators and the bytes, as they were when this was written."""
+
+import pytest
+
+from larq_seresnet.convert import run_conversion
+from larq_seresnet.convert.report import as_table, compare_sizes, sizes
+
+OPERATORS = {
+    ("float", "lce"): {
+        "ADD": 6,
+        "CAST": 6,
+        "CONV_2D": 15,
+        "FULLY_CONNECTED": 13,
+        "GREATER_EQUAL": 6,
+        "LceDequantize": 11,
+        "MEAN": 7,
+        "MUL": 14,
+        "RESHAPE": 3,
+        "SOFTMAX": 1,
+        "SPLIT": 4,
+        "SPLIT_V": 2,
+        "SUB": 1,
+    },
+}
+KIB = {
+    ("float", "lce", 16): 35.8,
+    ("float", "litert", 16): 36.3,
+    ("binary", "lce", 16): 43.4,
+    ("binary", "litert", 16): 46.2,
+    ("float", "lce", 64): 405.5,
+    ("float", "litert", 64): 406.1,
+    ("binary", "lce", 64): 418.2,
+}
+
+
+@pytest.mark.parametrize(
+    ("activations", "target", "width"),
+    [
+        pytest.param(
+            *key, marks=[pytest.mark.slow] if key[2] == 64 else [], id="-".join(map(str, key))
+        )
+        for key in KIB
+    ],
+)
+def test_bytes_and_operators(network, pictures, operators, activations, target, width):
+    model = network(width=width, activations=activations)
+    conversion = run_conversion(model, target, images=pictures)
+    assert len(conversion.file) / 1024 == pytest.approx(KIB[activations, target, width], rel=0.005)
+    expected = OPERATORS.get((activations, target))
+    assert expected is None or operators(conversion.file) == expected
+
+
+@pytest.mark.parametrize("target", ["lce", "litert"])
+@pytest.mark.parametrize("activations", ["float", "binary"])
+def test_report_accounts_for_every_byte(network, pictures, activations, target):
+    conversion = run_conversion(network(width=16, activations=activations), target, images=pictures)
+    found = sizes(conversion.file)
+    *kinds, total = vars(found).values()
+    assert sum(kinds) == total == len(conversion.file)
+    # 195,600 binary weights; LCE's words of 32 bits are half empty at 16 channels.
+    assert 195_600 / 8 <= found.packed_weights <= 195_600 / 8 * 1.08
+    assert found.other_weights == 0
+    unpacked = sizes(conversion.unpacked)
+    assert sum(list(vars(unpacked).values())[:-1]) == len(conversion.unpacked)
+
+
+def test_comparison_with_other_files(network, pictures):
+    conversion = run_conversion(network(width=16), "lce", images=pictures)
+    comparison = compare_sizes(conversion, "lce")
+    assert comparison.file.total < comparison.dynamic_range_int8 / 6
+    assert comparison.dynamic_range_int8 < comparison.float32 / 3
+    assert comparison.lce == len(conversion.unpacked)
+    assert comparison.larq_summary < comparison.file.total
+    table = as_table(comparison)
+    assert f"{comparison.file.packed_weights:,}" in table
+    assert f"{comparison.float32:,}" in table

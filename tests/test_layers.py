@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_seresnet import gates
+from larq_seresnet.layers import FMB, SqueezeExcite
+
+GATES = sorted(gates.GATES)
+
+
+@pytest.mark.parametrize(
+    ("gate", "threshold", "low", "high"),
+    [("sigmoid", 0.5, 0, 1), ("tanh", 0, -1, 1), ("hard_tanh", 0, -1, 1)],
+)
+@pytest.mark.parametrize("gradient", ["ste", "cut"])
+def test_fmb_compares_with_greater_or_equal(gate, threshold, low, high, gradient):
+    threshold = np.float32(threshold)
+    step = max(np.spacing(threshold), np.finfo(np.float32).tiny)  # denormals count as zero
+    below, above = threshold - step, threshold + step
+
+    binarized = FMB(gate, gradient)(tf.constant([below, threshold, above])).numpy()
+
+    assert binarized.tolist() == [low, high, high]
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gradient", ["ste", "cut"])
+def test_fmb_gives_exactly_two_values(gate, gradient):
+    channel_weights = gates.get(gate).activation(tf.random.normal([10_000], stddev=3))
+
+    binarized = FMB(gate, gradient)(channel_weights).numpy()
+
+    assert set(binarized.tolist()) == {gates.get(gate).low, gates.get(gate).high}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_binarized_gate_is_high_just_where_the_preactivation_is_not_negative(gate):
+    z = tf.constant([-1e-6, -0.0, 0.0, 1e-30, 5.0])
+
+    binarized = FMB(gate)(gates.get(gate).activation(z)).numpy()
+
+    low, high = gates.get(gate).low, gates.get(gate).high
+    assert binarized.tolist() == [low, high, high, high, high]
+
+
+def test_straight_through_gradient_is_the_identity():
+    channel_weights = tf.Variable([0.2, 0.5, 0.9])
+    upstream = tf.constant([1.0, -2.0, 3.0])
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(FMB(gradient="ste")(channel_weights) * upstream)
+
+    assert tape.gradient(loss, channel_weights).numpy().tolist() == upstream.numpy().tolist()
+
+
+def test_cut_gradient_is_none():
+    channel_weights = tf.Variable([0.2, 0.5, 0.9])
+
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(FMB(gradient="cut")(channel_weights))
+
+    assert tape.gradient(loss, channel_weights) is None
+
+
+def test_disabled_fmb_is_the_identity():
+    channel_weights = tf.constant([0.2, 0.5, 0.9])
+
+    assert FMB(enabled=False)(channel_weights).numpy().tolist() == channel_weights.numpy().tolist()
+
+
+@pytest.mark.parametrize("layer", [FMB, SqueezeExcite])
+@pytest.mark.parametrize("arguments", [{"gate": "softmax"}, {"gradient": "st"}])
+def test_unknown_names_are_refused(layer, arguments):
+    with pytest.raises(ValueError, match="must be one of"):
+        layer(**arguments)
+
+
+def feature_map(channels=8):
+    return tf.constant(np.random.default_rng(0).normal(size=(4, 5, 6, channels)), tf.float32)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("fmb", [False, True])
+@pytest.mark.parametrize("reduction", [1, 4])
+@pytest.mark.parametrize("quantizer", [None, "ste_sign"])
+def test_squeeze_excite_follows_the_equations(gate, fmb, reduction, quantizer):
+    features = feature_map()
+    layer = SqueezeExcite(reduction, gate, fmb, kernel_quantizer=quantizer)
+    output = layer(features).numpy()
+
+    w0, w1 = (weight.numpy()[0, 0].astype(np.float64) for weight in layer.weights)
+    if quantizer:
+        w0, w1 = (np.where(w >= 0, 1.0, -1.0) for w in (w0, w1))
+    z = np.maximum(features.numpy().mean((1, 2), dtype=np.float64) @ w0, 0) @ w1
+    m = {"sigmoid": 1 / (1 + np.exp(-z)), "tanh": np.tanh(z), "hard_tanh": z.clip(-1, 1)}[gate]
+    if fmb:
+        m = np.where(z >= 0, 1.0, 0.0 if gate == "sigmoid" else -1.0)
+    np.testing.assert_allclose(output, m[:, None, None] * features.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_gates_are_computed_in_float32_under_mixed_precision():
+    features = feature_map(channels=64)
+    exact = SqueezeExcite(fmb=True, kernel_quantizer="ste_sign")
+    expected = exact.gates(exact(features) * 0 + features)
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    mixed = SqueezeExcite(fmb=True, kernel_quantizer="ste_sign")
+    output = mixed(features)
+    mixed.set_weights(exact.get_weights())
+
+    assert output.dtype == tf.bfloat16
+    assert mixed.gates(features).dtype == tf.float32
+    assert np.array_equal(mixed.gates(features), expected)
+    # A pre-activation just below zero: bfloat16 would round its sigmoid up to 0.5.
+    assert mixed.fmb(tf.sigmoid(tf.constant(-1e-3))).numpy() == 0
+
+
+def test_binary_squeeze_excite_sees_signs_only():
+    layer = SqueezeExcite(kernel_quantizer="ste_sign", input_quantizer="ste_sign")
+    z = layer.preactivation(layer(feature_map())).numpy()
+
+    assert np.array_equal(z, z.round())
+    assert np.array_equal(z % 2, np.zeros_like(z))  # a sum of 8 values of +-1 is even
+
+
+def test_reduction_must_divide_the_channels():
+    with pytest.raises(ValueError, match="reduction 3 does not divide 8 channels"):
+        SqueezeExcite(reduction=3)(feature_map())
+    with pytest.raises(ValueError, match="positive integer"):
+        SqueezeExcite(reduction=0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        FMB("tanh", "cut", enabled=False, name="a"),
+        SqueezeExcite(2, "hard_tanh", True, "cut", "ste_sign", "ste_sign", name="b"),
+        SqueezeExcite(name="c"),
+    ],
+)
+def test_layers_are_rebuilt_from_their_configuration(layer):
+    assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()

@@ -1,0 +1,188 @@
+"""Makes the files in `tflite_models/` of finished runs, and the table beside them.
+
+    python -m training.zoo runs/cifar10_fmb runs/cifar10_no-fmb
+
+converts each run for both targets and evaluates the files on the whole test split, each with its
+target's own interpreter. `tflite_models/models.json` holds what was measured; the table in
+`tflite_models/README.md` is written from it. Files of other runs stay as they are.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from larq_seresnet.convert import graph, run_conversion, runners, sources
+from larq_seresnet.convert.converters import run_converter
+from larq_seresnet.convert.files import write_atomically
+from training import UserError, data
+
+FOLDER = Path(__file__).parents[1] / "tflite_models"
+TARGETS = ("lce", "litert")
+FIRST_IMAGES = 100  # whose classes are stored, to test the files with
+
+LICENCES = {
+    "cifar10": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html): its authors state no "
+    "licence and ask for a citation (Krizhevsky, 2009)",
+    "svhn_cropped": "[SVHN](http://ufldl.stanford.edu/housenumbers/): for non-commercial use only "
+    "(Netzer et al., 2011)",
+    "digits": "[Optical Recognition of Handwritten Digits]"
+    "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)",
+}
+
+Entry = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+def add(run: Path, target: str, folder: Path = FOLDER) -> Entry:
+    """Convert and evaluate a finished run, and write its file.
+
+    Raises:
+        UserError: The run is not finished, or has no data set that can be evaluated.
+        ConversionError: It cannot be converted.
+    """
+    if not (run / "results.json").exists():
+        raise UserError(f"{run} is no finished run: it has no results.json")
+    source = sources.load(str(run))
+    dataset = source.metadata["dataset"]
+    if dataset not in LICENCES:
+        raise UserError(f"{run}: nothing is known about the licence of data set {dataset!r}")
+    images, labels = data.load(dataset).test
+    log.info("%s, %s: converting", run.name, target)
+    conversion = run_conversion(source.model, target, metadata=source.metadata)
+    log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
+    (probabilities,) = runners.run(conversion.file, target, [images.astype(np.float32)])
+    classes = probabilities.argmax(axis=1)
+    name = f"{run.name.replace('-', '_')}_{target}.tflite"
+    write_atomically(folder / name, conversion.file)
+    config = json.loads((run / "config.json").read_text())["config"]
+    return {
+        "file": name,
+        "target": target,
+        "dataset": dataset,
+        "test_error": round(float(100 * np.mean(classes != labels)), 2),
+        "test_images": len(labels),
+        "keras_test_error": source.metadata["test_error"],
+        "bytes": len(conversion.file),
+        "float32_bytes": len(run_converter(conversion.model, "litert")),
+        "operators": dict(
+            sorted(Counter(op.name for op in graph.parse(conversion.file).operators).items())
+        ),
+        "sha256": hashlib.sha256(conversion.file).hexdigest(),
+        "first_classes": classes[:FIRST_IMAGES].tolist(),
+        "training": _training_command(config),
+        "conversion": f"python -m larq_seresnet.convert runs/{run.name} --target {target} "
+        f"--out tflite_models/{name}",
+    }
+
+
+def _training_command(config: dict[str, Any]) -> str:
+    """The `training.fit` command with this configuration, but for what is the default."""
+    from training.config import Config
+
+    defaults = Config().decisive()
+    words = ["python", "-m", "training.fit"]
+    for key, value in config.items():
+        if key in defaults and value != defaults[key] and key != "precision":
+            flag = f"--{key.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            else:
+                words += [flag, str(value)]
+    return shlex.join(words)
+
+
+def load(folder: Path = FOLDER) -> list[Entry]:
+    """What is known of the files."""
+    path = folder / "models.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def save(entries: Sequence[Entry], folder: Path = FOLDER) -> None:
+    """Write `models.json` and the table."""
+    content = json.dumps(list(entries), indent=1) + "\n"
+    write_atomically(folder / "models.json", content.encode())
+    write_atomically(folder / "README.md", table(entries).encode())
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """The README of the folder."""
+    lines = [
+        "# Deployable networks",
+        "",
+        "Input: raw pixels 0 to 255, float32, (1, 32, 32, 3). Output: probabilities. Labels and "
+        "configuration are in each file's metadata. `lce` files need Larq Compute Engine's "
+        "operators (Larq Compute Engine, or `larq_seresnet.edge`); `litert` files run on any "
+        "stock TFLite or LiteRT.",
+        "",
+        "| file | data | error on the test split | bytes | smaller than float32 | operators |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for entry in entries:
+        lines.append(
+            f"| [{entry['file']}]({entry['file']}) | {entry['dataset']} "
+            f"| {entry['test_error']:.2f} % of {entry['test_images']:,} "
+            f"| {entry['bytes']:,} | {entry['float32_bytes'] / entry['bytes']:.1f} times "
+            f"| {sum(entry['operators'].values())} |"
+        )
+    lines += [
+        "",
+        "Errors are of the files themselves, each run by its target's interpreter (Larq Compute "
+        "Engine's, `ai-edge-litert`'s). The float32 file is what TensorFlow Lite's converter makes "
+        "of the same network. The table is written by `python -m training.zoo`.",
+        "",
+        "## Data",
+        "",
+        *(f"- {LICENCES[name]}" for name in sorted({entry["dataset"] for entry in entries})),
+        "",
+        "## How each was made",
+    ]
+    for entry in entries:
+        operators = ", ".join(f"{count} {name}" for name, count in entry["operators"].items())
+        lines += [
+            "",
+            f"### {entry['file']}",
+            "",
+            "```sh",
+            entry["training"],
+            entry["conversion"],
+            "```",
+            f"sha256 `{entry['sha256']}`  ",
+            f"operators: {operators}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Add runs to the folder; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.zoo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a finished run's folder")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        entries = {entry["file"]: entry for entry in load()}
+        for run in args.runs:
+            for target in TARGETS:
+                entry = add(run, target)
+                entries[entry["file"]] = entry
+                save([entries[name] for name in sorted(entries)])
+        save([entries[name] for name in sorted(entries)])
+    except (UserError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
