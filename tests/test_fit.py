@@ -9,8 +9,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.conftest import ROOT
 
+from tests.conftest import ROOT
 from training import fit
 from training.config import Config
 
@@ -53,6 +53,8 @@ def start(folder, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # A test suite in the background ignores SIGINT, and its children would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -104,7 +106,10 @@ def test_the_final_errors_are_those_of_the_saved_weights_in_float32(finished):
     )
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "kill",
+    [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+)
 def test_a_run_cut_off_in_mid_epoch_continues_as_the_uninterrupted_one(kill, finished, tmp_path):
     process = start(tmp_path / "run", *FLAGS)
     wait_for(process, "epoch 2/4")

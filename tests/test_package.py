@@ -7,6 +7,7 @@ import venv
 import zipfile
 
 import pytest
+
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -1,5 +1,10 @@
-"""The learning curves of a run as a picture."""
+"""Draws the learning curves of runs: `python -m training.curves RUN... --out PICTURE`."""
 
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -42,6 +47,7 @@ def draw(runs: dict[str, list[Row]]) -> Any:
                     color=line.get_color(),
                     va="center",
                 )
+    axes.margins(x=0.09)
     axes.set(xlabel="epoch", ylabel="top-1 error (%)", ylim=(0, None))
     axes.set_title(next(iter(runs)) if len(runs) == 1 else "top-1 error on the test split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -49,3 +55,30 @@ def draw(runs: dict[str, list[Row]]) -> Any:
     axes.legend()
     plt.close(figure)
     return figure
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.curves", description="Draws the learning curves of runs."
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of training.fit")
+    parser.add_argument("--out", metavar="PICTURE", required=True, help="a .png, .svg or .pdf file")
+    options = parser.parse_args(arguments)
+    try:
+        runs = {run.name: _read_log(run / "log.csv") for run in options.runs}
+        draw(runs).savefig(options.out, dpi=120)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"training.curves: error: {error}")
+
+
+def _read_log(path: Path) -> list[Row]:
+    with path.open() as file:
+        log = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    if not log:
+        raise ValueError(f"{path} has no epoch")
+    return log
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import tensorflow as tf
 
@@ -33,10 +33,15 @@ class RunFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = self._acquire()
-            self._agree(config)
+            self._lock = (path / ".lock").open("w")
         except OSError as error:
             raise UserError(f"--out {path} is no folder to write to: {error}") from error
+        try:
+            self._acquire()
+            self._agree(config)
+        except BaseException:
+            self._lock.close()
+            raise
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -120,13 +125,11 @@ class RunFolder:
         write(draft)
         draft.replace(target)
 
-    def _acquire(self) -> IO[str]:
-        lock = (self.path / ".lock").open("w")
+    def _acquire(self) -> None:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"another process is training in {self.path}") from error
-        return lock
 
     def _agree(self, config: dict[str, Any]) -> None:
         """Check that the folder's run, if there is one, has the same configuration."""

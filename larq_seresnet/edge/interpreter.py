@@ -81,6 +81,8 @@ class Interpreter:
         self.inputs = [_info(details) for details in self._runtime.get_input_details()]
         self.outputs = [_info(details) for details in self._runtime.get_output_details()]
         self._shapes = [info.shape for info in _declared(self._runtime.get_input_details())]
+        if any(0 in shape for shape in self._shapes):
+            raise ModelError("the model cannot be run: an input has a size of zero")
         self._allocate(self._shapes, force=True)
 
     @property

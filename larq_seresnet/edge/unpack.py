@@ -78,7 +78,7 @@ def _fold(
         budget.take(math.prod(output.shape) * output.dtype.itemsize)
         try:
             result = evaluate([v for v in inputs if v is not None], operator.options, output.shape)
-        except (_UnsupportedError, ValueError, IndexError, OverflowError, MemoryError):
+        except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
             continue  # what numpy refuses is the runtime's to judge
         if operator.name == "CAST":
             result = result.astype(output.dtype)
@@ -132,6 +132,8 @@ def _lce_dequantize(values: _Values, _options: Table | None, shape: tuple[int, .
 
 def _gather(values: _Values, options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
     table, indices = values
+    if indices.dtype.kind not in "iu":
+        raise _UnsupportedError
     axis = options.number(0) if options else 0
     if options and options.number(1):
         raise _UnsupportedError

@@ -115,7 +115,7 @@ def test_options_that_are_cut_off(library, length):
         ({"input_type": "float32"}, "the input tensor has type 1"),
         ({"input_shape": (1, 6, 2)}, "the input tensor has 3 dimensions"),
         ({"input_shape": (1, 6, 6, 3)}, "40 input channels do not fit"),
-        ({"input_shape": (1, 0, 6, 2)}, "sizes are not positive"),
+        ({"input_shape": (1, 0, 6, 2)}, "size of zero"),
         ({"input_shape": (1, 2**30, 2**30, 2)}, r"sizes are not positive or too large|bytes|over"),
         ({"filters": np.zeros((20, 3, 3), np.int32)}, "the filter tensor has 3 dimensions"),
         ({"filters": np.zeros((20, 3, 3, 2), np.float32)}, "the filter tensor has type 1"),
@@ -184,7 +184,7 @@ def test_a_pool_with_wrong_options(library, key, value):
         (((1, 4), "float32", {}), ((1, 1), "float32", {}), "the output tensor has type 1"),
         (((), "float32", {}), ((), "int32", {}), "shape is not supported"),
         (((1,) * 9, "float32", {}), ((1,) * 9, "int32", {}), "shape is not supported"),
-        (((1, 0), "float32", {}), ((1, 0), "int32", {}), "shape is not supported"),
+        (((1, 0), "float32", {}), ((1, 0), "int32", {}), "size of zero"),
         (
             ((1, 4), "int8", {"scale": 1.0, "zero_point": 128}),
             ((1, 1), "int32", {}),
@@ -242,13 +242,13 @@ def fuzz(*arguments: str) -> None:
 
 
 def test_damaged_files(library):
-    fuzz("--files", "200", "--seed", "1")
+    fuzz("--files", "150", "--seed", "1")
 
 
 def test_damaged_files_under_the_sanitizers():
     if not shutil.which("gcc"):
         pytest.skip("needs gcc with AddressSanitizer")
-    fuzz("--files", "100", "--sanitize", "--seed", "2")
+    fuzz("--files", "60", "--sanitize", "--seed", "2")
 
 
 @pytest.mark.slow

@@ -34,26 +34,8 @@ if [ ! -e "$root/usr/bin/python3" ]; then
     done
 fi
 
-# LiteRT reads these, and crashes on a PC's.
-rm -rf "$root/proc" "$root/sys"
-mkdir -p "$root/proc" "$root/sys/devices/system/cpu"
-for cpu in 0 1 2 3; do
-    printf 'processor\t: %s\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm crc32 cpuid\n' $cpu
-    printf 'CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\n'
-    printf 'CPU part\t: 0xd08\nCPU revision\t: 3\n\n'
-    frequency=$root/sys/devices/system/cpu/cpu$cpu/cpufreq
-    topology=$root/sys/devices/system/cpu/cpu$cpu/topology
-    mkdir -p "$frequency" "$topology"
-    echo 1800000 >"$frequency/cpuinfo_max_freq"
-    echo 600000 >"$frequency/cpuinfo_min_freq"
-    echo 0 >"$topology/physical_package_id"
-    echo $cpu >"$topology/core_id"
-    echo 0-3 >"$topology/core_siblings_list"
-done >"$root/proc/cpuinfo"
-for list in possible present online; do
-    echo 0-3 >"$root/sys/devices/system/cpu/$list"
-done
-echo 3 >"$root/sys/devices/system/cpu/kernel_max"
+# LiteRT reads what kind of CPU there is, and crashes on a PC's.
+"$repository/tools/edge/pi_cpu.sh" "$root"
 
 site=$directory/site
 version=$(basename "$(readlink "$root/usr/bin/python3")" | sed 's/python//')

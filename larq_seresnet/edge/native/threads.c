@@ -25,15 +25,16 @@ struct EdgeThreads {
 
   pthread_mutex_t mutex;
   pthread_cond_t work_arrived;
-  pthread_cond_t work_done;
+  pthread_cond_t worker_left;
   atomic_uint generation; /* goes up with each piece of work */
+  bool open;              /* whether workers may still join in */
   bool quit;
+  atomic_int inside; /* workers that joined and have not left */
 
   EdgeTask task;
   void *argument;
   int parts;
   atomic_int next_part;
-  atomic_int busy_workers;
 };
 
 static inline void pause_cpu(void) {
@@ -52,37 +53,35 @@ static void take_parts(EdgeThreads *threads, int worker) {
   }
 }
 
-static unsigned wait_for_work(EdgeThreads *threads, unsigned seen) {
-  for (int i = 0; i < kSpins; i++) {
-    unsigned generation = atomic_load_explicit(&threads->generation, memory_order_acquire);
-    if (generation != seen) return generation;
-    pause_cpu();
-  }
-  pthread_mutex_lock(&threads->mutex);
-  while (atomic_load(&threads->generation) == seen)
-    pthread_cond_wait(&threads->work_arrived, &threads->mutex);
-  pthread_mutex_unlock(&threads->mutex);
-  return atomic_load(&threads->generation);
-}
-
+/* A worker that wakes up late finds the work closed and does not join, so that the caller never
+ * waits for a thread that the system did not let run. */
 static void *work(void *argument) {
   Worker self = *(Worker *)argument;
   EdgeThreads *threads = self.threads;
   unsigned seen = 0;
   for (;;) {
-    seen = wait_for_work(threads, seen);
-    if (threads->quit) return NULL;
+    for (int i = 0; i < kSpins && atomic_load(&threads->generation) == seen; i++) pause_cpu();
+    pthread_mutex_lock(&threads->mutex);
+    while (atomic_load(&threads->generation) == seen)
+      pthread_cond_wait(&threads->work_arrived, &threads->mutex);
+    seen = atomic_load(&threads->generation);
+    bool quit = threads->quit, join = threads->open;
+    if (join) atomic_fetch_add(&threads->inside, 1);
+    pthread_mutex_unlock(&threads->mutex);
+    if (quit) return NULL;
+    if (!join) continue;
+
     take_parts(threads, self.worker);
-    if (atomic_fetch_sub(&threads->busy_workers, 1) == 1) {
-      pthread_mutex_lock(&threads->mutex);
-      pthread_cond_signal(&threads->work_done);
-      pthread_mutex_unlock(&threads->mutex);
-    }
+    pthread_mutex_lock(&threads->mutex);
+    atomic_fetch_sub(&threads->inside, 1);
+    pthread_cond_signal(&threads->worker_left);
+    pthread_mutex_unlock(&threads->mutex);
   }
 }
 
-static void announce(EdgeThreads *threads) {
+static void announce(EdgeThreads *threads, bool open) {
   pthread_mutex_lock(&threads->mutex);
+  threads->open = open;
   atomic_fetch_add(&threads->generation, 1);
   pthread_cond_broadcast(&threads->work_arrived);
   pthread_mutex_unlock(&threads->mutex);
@@ -101,7 +100,7 @@ EdgeThreads *edge_threads_create(int count) {
   }
   pthread_mutex_init(&threads->mutex, NULL);
   pthread_cond_init(&threads->work_arrived, NULL);
-  pthread_cond_init(&threads->work_done, NULL);
+  pthread_cond_init(&threads->worker_left, NULL);
   threads->pid = getpid();
   threads->count = 1;
   while (threads->count < count) {
@@ -122,11 +121,11 @@ void edge_threads_destroy(EdgeThreads *threads) {
   if (!threads) return;
   if (!alone(threads)) {
     threads->quit = true;
-    announce(threads);
+    announce(threads, false);
     for (int i = 1; i < threads->count; i++) pthread_join(threads->handles[i], NULL);
     pthread_mutex_destroy(&threads->mutex);
     pthread_cond_destroy(&threads->work_arrived);
-    pthread_cond_destroy(&threads->work_done);
+    pthread_cond_destroy(&threads->worker_left);
   }
   free(threads->handles);
   free(threads->workers);
@@ -144,13 +143,13 @@ void edge_threads_run(EdgeThreads *threads, EdgeTask task, void *argument, int p
   threads->argument = argument;
   threads->parts = parts;
   atomic_store(&threads->next_part, 0);
-  atomic_store(&threads->busy_workers, threads->count - 1);
-  announce(threads);
+  announce(threads, true);
   take_parts(threads, 0);
 
-  for (int i = 0; i < kSpins && atomic_load(&threads->busy_workers); i++) pause_cpu();
+  for (int i = 0; i < kSpins && atomic_load(&threads->inside); i++) pause_cpu();
   pthread_mutex_lock(&threads->mutex);
-  while (atomic_load(&threads->busy_workers))
-    pthread_cond_wait(&threads->work_done, &threads->mutex);
+  threads->open = false;
+  while (atomic_load(&threads->inside))
+    pthread_cond_wait(&threads->worker_left, &threads->mutex);
   pthread_mutex_unlock(&threads->mutex);
 }
