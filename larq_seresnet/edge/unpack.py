@@ -13,14 +13,15 @@ import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Table
-from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
+from larq_seresnet.edge.model_file import ModelFile, Subgraph, Tensor
 from larq_seresnet.edge.rewrite import replace_by_constants
 
 # More than the weights of networks that run on small devices; a hostile file could ask for more.
 MAX_BYTES = 1 << 31
 
 _Values = list[np.ndarray]
-_Evaluator = Callable[[_Values, "Table | None", tuple[int, ...]], np.ndarray]
+# Takes the inputs, the options and the first output's shape; gives the output, or several.
+_Evaluator = Callable[[_Values, "Table | None", tuple[int, ...]], "np.ndarray | _Values"]
 
 
 class _UnsupportedError(Exception):
@@ -69,23 +70,34 @@ def _fold(
     for i, operator in enumerate(subgraph.operators):
         evaluate = _EVALUATORS.get(operator.name)
         is_custom = operator.name == "LceDequantize"
-        if evaluate is None or operator.is_custom != is_custom or len(operator.outputs) != 1:
+        if evaluate is None or operator.is_custom != is_custom or not operator.outputs:
             continue
         inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
-        output = subgraph.tensors[operator.outputs[0]]
-        if any(value is None for value in inputs) or output.dtype is None or not output.shape:
+        constants = [value for value in inputs if value is not None]
+        outputs = [subgraph.tensors[index] for index in operator.outputs]
+        if len(constants) < len(inputs) or not all(_can_be_constant(o) for o in outputs):
             continue
-        budget.take(math.prod(output.shape) * output.dtype.itemsize)
+        budget.take(sum(_size(output) for output in outputs))
         try:
-            result = evaluate([v for v in inputs if v is not None], operator.options, output.shape)
+            results = evaluate(constants, operator.options, outputs[0].shape)
         except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
             continue  # what numpy refuses is the runtime's to judge
+        results = results if isinstance(results, list) else [results]
         if operator.name == "CAST":
-            result = result.astype(output.dtype)
-        if result.shape == output.shape and result.dtype == output.dtype:
-            values[operator.outputs[0]] = result
+            results = [results[0].astype(outputs[0].dtype)]
+        declared = [(output.shape, output.dtype) for output in outputs]
+        if [(result.shape, result.dtype) for result in results] == declared:
+            values.update(zip(operator.outputs, results, strict=True))
             removed.add(i)
     return removed, _still_used(subgraph, removed, values)
+
+
+def _can_be_constant(tensor: Tensor) -> bool:
+    return tensor.dtype is not None and bool(tensor.shape)
+
+
+def _size(tensor: Tensor) -> int:
+    return math.prod(tensor.shape) * (tensor.dtype.itemsize if tensor.dtype else 0)
 
 
 def _value(
@@ -181,6 +193,28 @@ def _concatenation(values: _Values, options: Table | None, _shape: tuple[int, ..
     return np.concatenate(values, axis=options.number(0) if options else 0)
 
 
+def _broadcast_to(values: _Values, _options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
+    value, wanted = values
+    if tuple(wanted.tolist()) != shape:
+        raise _UnsupportedError
+    return np.broadcast_to(value, shape)
+
+
+def _split(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> _Values:
+    axis, value = values
+    count = options.number(0) if options else 0
+    if count > value.shape[axis.item()]:
+        raise _UnsupportedError
+    return np.split(value, count, axis=int(axis.item()))
+
+
+def _split_v(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> _Values:
+    value, sizes, axis = values
+    if sizes.ndim != 1 or sizes.min() < 0 or sizes.sum() != value.shape[axis.item()]:
+        raise _UnsupportedError
+    return np.split(value, np.cumsum(sizes)[:-1].tolist(), axis=int(axis.item()))
+
+
 def _cast(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
     if values[0].dtype.kind not in "iub":
         raise _UnsupportedError  # conversions of floats can overflow
@@ -189,6 +223,7 @@ def _cast(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> n
 
 _EVALUATORS: dict[str, _Evaluator] = {
     "ADD": _broadcast(np.add),
+    "BROADCAST_TO": _broadcast_to,
     "CAST": _cast,
     "CONCATENATION": _concatenation,
     "EXPAND_DIMS": _reshape,
@@ -197,13 +232,10 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "MUL": _broadcast(np.multiply),
     "RESHAPE": _reshape,
     "SLICE": _slice,
+    "SPLIT": _split,
+    "SPLIT_V": _split_v,
     "SQUEEZE": _reshape,
     "STRIDED_SLICE": _strided_slice,
     "SUB": _broadcast(np.subtract),
     "TRANSPOSE": _transpose,
 }
-
-
-def uses_lce(operators: list[Operator]) -> bool:
-    """Whether any operator is one of Larq Compute Engine's."""
-    return any(operator.is_custom and operator.name.startswith("Lce") for operator in operators)

@@ -72,7 +72,8 @@ class Graph:
             if (code.builtinCode, code.customCode) == (builtin, custom):
                 return i
         code = schema.OperatorCodeT()
-        code.builtinCode, code.customCode, code.version = builtin, custom, 1
+        code.builtinCode, code.customCode = builtin, custom
+        code.version = 2 if builtin == schema.BuiltinOperator.BROADCAST_TO else 1
         code.deprecatedBuiltinCode = min(builtin, 127)
         self.model.operatorCodes.append(code)
         return len(self.model.operatorCodes) - 1

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from larq_seresnet.edge import Interpreter
+from larq_seresnet.edge.model_file import ModelFile
+from larq_seresnet.edge.unpack import unpack_constants
 
 tf = pytest.importorskip("tensorflow")
 lce = pytest.importorskip("larq_compute_engine")
 
 
-def network(images: np.ndarray, **options) -> bytes:
+def build(images: np.ndarray, **options):
     from larq_seresnet import models
 
     model = models.SEResNet14Bin(**options)
@@ -18,7 +20,7 @@ def network(images: np.ndarray, **options) -> bytes:
             layer.momentum = 0.0
     for _ in range(3):
         model(images, training=True)
-    return lce.convert_keras_model(model)
+    return model
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def network(images: np.ndarray, **options) -> bytes:
 )
 def test_a_network_agrees_with_lce(library, lce_interpreter, options):
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3)).astype(np.float32)
-    file = network(images, **options)
+    file = lce.convert_keras_model(build(images, **options))
     expected = lce_interpreter(file, use_indirect_bgemm=True).predict(images)
     for threads in (1, 2):
         result = Interpreter(file, threads).predict(images)
@@ -66,3 +68,19 @@ def test_an_int8_network_agrees_with_lce(library, lce_interpreter):
     # Float kernels of the two runtimes round a value to the next integer differently.
     assert result.dtype == np.int8
     assert np.abs(result.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("target", ["lce", "litert"])
+def test_all_that_our_converter_packs_is_unpacked_on_loading(library, target):
+    from larq_seresnet.convert import convert
+
+    images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.float32)
+    model = build(images, width=8)
+    file = convert(model, target=target)
+    loaded = ModelFile(unpack_constants(ModelFile(file)))
+    for operator in loaded.subgraphs[0].operators:
+        tensors = [loaded.subgraphs[0].tensors[i] for i in operator.inputs]
+        assert any(loaded.constant(tensor) is None for tensor in tensors), operator.name
+        assert not operator.name.startswith("Lce")
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(Interpreter(file).predict(images), expected, atol=1e-4)

@@ -108,6 +108,12 @@ CASES = {
         (2, 2, 2, 4),
         _options("Gather", axis=1),
     ),
+    "broadcast_to": (
+        "BROADCAST_TO",
+        [CUBE[:, :1], np.array([2, 3, 4], np.int32)],
+        (2, 3, 4),
+        _options("BroadcastTo"),
+    ),
     "sub": ("SUB", [CUBE, CUBE[:1] + 1], (2, 3, 4), _options("Sub")),
     "add": ("ADD", [CUBE, CUBE[:, :1]], (2, 3, 4), _options("Add")),
     "squeeze": ("SQUEEZE", [CUBE[None]], (2, 3, 4), _options("Squeeze", squeezeDims=[0])),
@@ -123,6 +129,27 @@ def test_each_operator_is_evaluated_as_litert_does(case):
     assert operators(content) == ["ADD"]
     x = np.zeros(shape, np.float32)
     assert np.array_equal(run(content, x), run(file, x))
+
+
+@pytest.mark.parametrize("name", ["SPLIT", "SPLIT_V"])
+@pytest.mark.parametrize("axis", [1, -2])
+def test_each_part_of_a_split_becomes_a_constant(name, axis):
+    graph = Graph()
+    axis_tensor, value = graph.constant(np.array(axis, np.int32)), graph.constant(CUBE)
+    sizes, inputs, options = [1, 1, 1], [axis_tensor, value], _options("Split", numSplits=3)
+    if name == "SPLIT_V":
+        sizes, options = [2, 1], _options("SplitV", numSplits=2)
+        inputs = [value, graph.constant(np.array(sizes, np.int32)), axis_tensor]
+    parts = [graph.tensor((2, size, 4)) for size in sizes]
+    graph.builtin(name, inputs, parts[0], options)
+    graph.graph.operators[-1].outputs = np.array(parts, np.int32)
+    x, y = graph.tensor((1, 1, 1)), graph.tensor((2, sizes[-1], 4))
+    graph.builtin("ADD", [x, parts[-1]], y, schema.AddOptionsT())
+    file = graph.finish([x], [y, parts[0]])
+    content = unpack_constants(ModelFile(file))
+    assert operators(content) == ["ADD"]
+    x_value = np.ones((1, 1, 1), np.float32)
+    assert np.array_equal(run(content, x_value), run(file, x_value))
 
 
 def test_an_activation_is_not_lost():

@@ -90,7 +90,7 @@ def report(title: str, times: dict[str, np.ndarray]) -> dict[str, Any]:
     return {"title": title, "rows": rows}
 
 
-def compare_networks(width: int, threads: int, rounds: int) -> dict[str, Any]:
+def compare_networks(width: int, threads: int, rounds: int, with_lce: bool) -> dict[str, Any]:
     """The fully binary network against float32 and against Larq Compute Engine."""
     floating, binary = networks(width)
     x = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
@@ -99,10 +99,14 @@ def compare_networks(width: int, threads: int, rounds: int) -> dict[str, Any]:
         "fully binary file, this runtime": ours(binary, threads, x),
     }
     for options in (
-        {},
-        {"use_indirect_bgemm": True},
-        {"use_xnnpack": True},
-        {"use_indirect_bgemm": True, "use_xnnpack": True},
+        (
+            {},
+            {"use_indirect_bgemm": True},
+            {"use_xnnpack": True},
+            {"use_indirect_bgemm": True, "use_xnnpack": True},
+        )
+        if with_lce
+        else ()
     ):
         name = ", ".join(options) or "default"
         candidates[f"fully binary file, LCE's interpreter ({name})"] = lce(
@@ -129,13 +133,21 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument(
+        "--no-lce",
+        action="store_true",
+        help="leave Larq Compute Engine's interpreter out: its threads go on spinning after an "
+        "inference, which slows down whoever runs next",
+    )
     parser.add_argument("--layer", action="store_true", help="one large layer, 1 and 2 threads")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
     if arguments.layer:
         result = compare_threads(arguments.rounds)
     else:
-        result = compare_networks(arguments.width, arguments.threads, arguments.rounds)
+        result = compare_networks(
+            arguments.width, arguments.threads, arguments.rounds, not arguments.no_lce
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 

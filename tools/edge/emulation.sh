@@ -54,11 +54,12 @@ make -s -C "$repository" -f edge.mk wheel-aarch64 PYTHON="$python" WHEELS="$dire
 
 gcc -shared -fPIC -O2 -Wall -o "$directory/instructions.so" "$repository/tools/edge/instructions.c"
 
+# numpy's idle threads would spin, and their instructions be counted.
 cat >"$directory/python" <<END
 #!/bin/sh
 # The emulated Python. With INSTRUCTIONS set, the number of instructions goes to standard error.
 exec env QEMU_CPU=\${QEMU_CPU:-cortex-a72} PYTHONHOME=$root/usr PYTHONPATH=$site\${PYTHONPATH:+:\$PYTHONPATH} \\
-    PYTHONDONTWRITEBYTECODE=1 qemu-aarch64 \${INSTRUCTIONS:+-plugin $directory/instructions.so} \\
+    PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1 qemu-aarch64 \${INSTRUCTIONS:+-plugin $directory/instructions.so} \\
     -L $root $root/usr/bin/python3 "\$@"
 END
 chmod +x "$directory/python"
