@@ -32,9 +32,7 @@ def read_rows(path: Path) -> list[Row]:
         TypeError: A row is shorter than the header.
     """
     with path.open() as file:
-        return [
-            {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-        ]
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 class RunFolder:
