@@ -1,9 +1,9 @@
 """The papers' experiments as named configurations: `python -m training.arms` lists them.
 
-All arms share the optimizer, the batch size and the augmentation, and train at a constant learning
-rate, so that the curve to epoch 10, 30 and 100 is one run. The rate is tuned on the validation split
-with the same budget for each group of arms (`python -m training.sweep`). Where nothing else is said,
-weights are 1 bit and activations float.
+All arms share the optimizer, the batch size and the augmentation, and train at a constant
+learning rate, so that the curve to epoch 10, 30 and 100 is one run. The rate is tuned on the
+validation split with the same budget for each group of arms (`python -m training.sweep`). Where
+nothing else is said, weights are 1 bit and activations float.
 """
 
 from collections.abc import Mapping
@@ -100,7 +100,7 @@ def _gate_arms() -> list[Arm]:
                 "cut",
                 "_cut",
                 " + FMB (cut)",
-                "FMB to the letter, without a gradient; the papers have one FMB: ",
+                "FMB to the letter, without a gradient. ",
             ),
         ):
             numbers = paper[gate, "without" if group == "without" else "ste"]

@@ -17,8 +17,8 @@ def flag(default: Any, help: str) -> Any:
 def parse(cls: type[T], program: str, description: str, arguments: Sequence[str] | None) -> T:
     """Read an instance of the dataclass `cls` from the command line.
 
-    `bool` fields become `--name/--no-name`, `Literal` ones choices, `tuple[X, ...]` ones take one or
-    more values; `None` is only a default.
+    `bool` fields become `--name/--no-name`, `Literal` ones choices, `tuple[X, ...]` ones take one
+    or more values; `None` is only a default.
     Unknown flags and values, and a `ValueError` of the dataclass, end the program with status 2.
     """
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)

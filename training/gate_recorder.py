@@ -1,7 +1,7 @@
 """Statistics of the gates after each epoch, on a fixed batch: `gates.csv` in the run's folder.
 
-One row an epoch and squeeze-and-excitation module (SE1 is the first block's), of the channel weights
-M_c before FMB, over 250 validation images and all channels:
+One row an epoch and squeeze-and-excitation module (SE1 is the first block's), of the channel
+weights M_c before FMB, over 250 validation images and all channels:
 
 epoch, module
 fmb           1 where FMB is on: then the features are scaled by 0 and 1 (or -1 and 1) instead

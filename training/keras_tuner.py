@@ -1,7 +1,7 @@
 """The one place where keras-tuner is imported, for Keras 2, and a grid search on it.
 
-keras-tuner 1.4.8 asks `import keras` which Keras there is, finds Keras 3, and then refuses the models
-of `tf_keras`. While it is imported, `keras` is `tf_keras`.
+keras-tuner 1.4.8 asks `import keras` which Keras there is, finds Keras 3, and then refuses the
+models of `tf_keras`. While it is imported, `keras` is `tf_keras`.
 """
 
 import os

@@ -1,9 +1,9 @@
 """Trains everything that the report needs, one run after the other: `python -m training.paper`.
 
 First each group's learning rate is tuned on the validation split, then come the runs (see
-`training/plan.py`). What is done is skipped, and what was cut off is resumed, so that the same command
-goes on after any interruption. Finished runs' logs are copied to --results, and the report is
-written from them. `--list` says what is left.
+`training/plan.py`). What is done is skipped, and what was cut off is resumed, so that the same
+command goes on after any interruption. Finished runs' logs are copied to --results, for
+`python -m training.report`. `--list` says what is left.
 """
 
 import shutil
@@ -148,9 +148,8 @@ def overview(config: PaperConfig, steps: Sequence[Step]) -> None:
     """Print what is done and what is left."""
     tuned = config.tuned.exists()
     rates = sweep.best_rates(sweep.read_trials(config.tuned)) if tuned else {}
-    print(
-        f"{'done' if tuned else 'left'}  learning rates", *(f"{k} {v:g}" for k, v in rates.items())
-    )
+    shown = ", ".join(f"{group} {rate:g}" for group, rate in rates.items())
+    print("done  learning rates:" if tuned else "left  learning rates", shown)
     left = []
     for step in steps:
         if not tuned or not plan.finished(

@@ -50,8 +50,8 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     svhn: sigmoid without and with FMB on the 8,886 images of the SVHN subset, 3 seeds
     extra: 10 epochs of the arms that no table needs; 3 seeds
     """
-    main = ("sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh")
-    main += ("hard_tanh_fmb", "float32", "no_se", "frozen_fmb")
+    main = ["sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh"]
+    main += ["hard_tanh_fmb", "float32", "no_se", "frozen_fmb"]
     pair = ("sigmoid", "sigmoid_fmb")
     parts: dict[Stage, list[Step]] = {
         "curves": _steps(main, SEEDS, 10),

@@ -1,7 +1,7 @@
 """Compares gates, FMB, its gradient and learning rates on the validation split: a grid search.
 
-Every group (without FMB, FMB by gradient, float32) gets the same learning rates, epochs and seed. Each
-trial is a run folder of `training.fit`; the same command goes on after any interruption. With
+Every group (without FMB, FMB by gradient, float32) gets the same learning rates, epochs and seed.
+Each trial is a run folder of `training.fit`; the same command goes on after any interruption. With
 keras-tuner's environment variables (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP,
 KERASTUNER_ORACLE_PORT) several processes or machines that share --out work on one sweep.
 """
