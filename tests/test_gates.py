@@ -1,12 +1,13 @@
-import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from larq_seresnet.models import SEResNet14Bin
-from training import fit, gate_recorder
-from training.run_folder import read_rows
+from training import UserError, data, fit, gate_recorder
+from training.config import Config
+from training.run_folder import RunFolder, read_rows
 
 QUICK = ["--dataset", "digits", "--width", "4", "--batch-size", "256", "--schedule", "constant"]
 
@@ -44,8 +45,6 @@ def test_a_run_records_every_module_after_every_epoch(switched):
 
 
 def test_the_statistics_are_of_the_gates_before_fmb(switched):
-    from training import data
-
     model = tf.keras.models.load_model(switched / "model.keras", compile=False)
     images = data.load("digits").validation[0][: gate_recorder.IMAGES]
     last = model.get_layer("block6_se")
@@ -57,23 +56,75 @@ def test_the_statistics_are_of_the_gates_before_fmb(switched):
     assert row["bin_00"] == pytest.approx(np.mean(weights < 0.05), abs=1e-5)
 
 
-def test_a_resumed_run_has_the_gates_of_the_uninterrupted_one(switched, tmp_path):
-    run(tmp_path, "--epochs", "1")
-    first = read_rows(tmp_path / "gates.csv")
-    with (tmp_path / "gates.csv").open("a") as file:  # an epoch whose checkpoint was not written
-        file.write((tmp_path / "gates.csv").read_text().splitlines()[-1].replace("1,6", "2,6", 1))
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """A run with frozen gates, taken from 1 epoch to 2, and its records and weights of then."""
+    folder = tmp_path_factory.mktemp("runs") / "resumed"
+    run(folder, "--freeze-gates", "--fmb", "--epochs", "1")
+    before = read_rows(folder / "gates.csv"), weights(folder)
+    with (folder / "gates.csv").open("a") as file:  # of an epoch whose checkpoint was not written
+        file.write((folder / "gates.csv").read_text().splitlines()[-1].replace("1,6", "2,6", 1))
+    run(folder, "--freeze-gates", "--fmb", "--epochs", "2")
+    return folder, *before
 
-    run(tmp_path, "--epochs", "2")
 
-    rows = read_rows(tmp_path / "gates.csv")
+def weights(folder):
+    model = tf.keras.models.load_model(folder / "model.keras")
+    modules = gate_recorder.attention_modules(model)
+    gates = [weight for module in modules for weight in module.get_weights()]
+    return gates, model.get_layer("block6_conv2").get_weights()[0]
+
+
+def test_a_resumed_run_goes_on_with_its_gates(resumed):
+    folder, first, _ = resumed
+    rows = read_rows(folder / "gates.csv")
+
     assert rows[:6] == first
     assert [(row["epoch"], row["module"]) for row in rows[6:]] == [(2, m) for m in range(1, 7)]
 
 
+def test_frozen_gates_stay_as_they_were_drawn_also_after_a_resumption(resumed):
+    folder, _, (gates, kernel) = resumed
+    later_gates, later_kernel = weights(folder)
+
+    assert len(gates) == 12
+    assert all(map(np.array_equal, gates, later_gates))
+    assert not np.array_equal(kernel, later_kernel)
+
+
+def test_a_longer_run_has_no_results_until_it_is_finished(resumed, tmp_path, monkeypatch):
+    folder, _, _ = resumed
+    shutil.copytree(folder, tmp_path / "run")
+    assert (tmp_path / "run" / "results.json").exists()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gate_recorder.GateRecorder, "record", interrupt)
+    with pytest.raises(SystemExit, match="stopped"):
+        run(tmp_path / "run", "--freeze-gates", "--fmb", "--epochs", "3")
+
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
 def test_a_network_without_attention_has_no_gates(tmp_path):
-    run(tmp_path, "--gate", "none", "--epochs", "1")
+    with RunFolder(tmp_path, Config().decisive()) as folder:
+        model = SEResNet14Bin(width=4, gate=None, fmb=False)
+        gate_recorder.GateRecorder(folder, model, data.load("digits"), 0).record(1)
 
     assert not (tmp_path / "gates.csv").exists()
+
+
+def test_a_run_of_before_a_flag_existed_has_its_default(tmp_path):
+    config = Config(schedule="constant").decisive()
+    with RunFolder(tmp_path, config) as folder:
+        old = {key: value for key, value in config.items() if key != "freeze_gates"}
+        folder.save_json("config.json", {"config": old})
+
+    with RunFolder(tmp_path, config):
+        pass
+    with pytest.raises(UserError, match="holds a run with --freeze-gates False, not True"):
+        RunFolder(tmp_path, {**config, "freeze_gates": True})
 
 
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh", "hard_tanh"])
@@ -92,26 +143,6 @@ def test_the_threshold_belongs_to_the_upper_half(gate):
     assert (row["ever_open"], row["always_open"]) == (0.5, 0.5)
 
 
-def test_frozen_gates_stay_as_they_were_drawn_also_after_a_resumption(tmp_path):
-    def weights():
-        model = tf.keras.models.load_model(tmp_path / "model.keras")
-        frozen = [module.get_weights() for module in gate_recorder.attention_modules(model)]
-        return frozen, model.get_layer("block6_conv2").get_weights()[0]
-
-    run(tmp_path, "--freeze-gates", "--fmb", "--epochs", "1")
-    gates, kernel = weights()
-    run(tmp_path, "--freeze-gates", "--fmb", "--epochs", "2")
-    later_gates, later_kernel = weights()
-
-    assert len(gates) == 6
-    assert all(
-        np.array_equal(a, b)
-        for module, later in zip(gates, later_gates, strict=True)
-        for a, b in zip(module, later, strict=True)
-    )
-    assert not np.array_equal(kernel, later_kernel)
-
-
 def test_frozen_gates_pass_a_gradient_to_the_features_but_cut_ones_do_not(images):
     def gradient(method):
         module = SEResNet14Bin(width=4, gradient=method).get_layer("block1_se")
@@ -124,27 +155,3 @@ def test_frozen_gates_pass_a_gradient_to_the_features_but_cut_ones_do_not(images
 
     assert np.any(gradient("ste"))
     assert gradient("cut") is None
-
-
-def test_a_run_of_before_a_flag_existed_goes_on(tmp_path, capsys):
-    run(tmp_path, "--epochs", "1")
-    content = json.loads((tmp_path / "config.json").read_text())
-    del content["config"]["freeze_gates"]
-    (tmp_path / "config.json").write_text(json.dumps(content))
-
-    run(tmp_path, "--epochs", "2")
-    with pytest.raises(SystemExit, match="holds a run with --freeze-gates False, not True"):
-        run(tmp_path, "--epochs", "2", "--freeze-gates")
-
-
-def test_a_longer_run_has_no_results_until_it_is_finished(tmp_path, monkeypatch):
-    run(tmp_path, "--epochs", "1")
-
-    def interrupt(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(gate_recorder.GateRecorder, "record", interrupt)
-    with pytest.raises(SystemExit, match="stopped"):
-        run(tmp_path, "--epochs", "2")
-
-    assert not (tmp_path / "results.json").exists()

@@ -126,7 +126,7 @@ def test_epochs_to_an_error_compare_only_runs_that_are_long_enough(tmp_path):
 
     assert outcome.verdict == "reproduced"
     assert outcome.seeds == (2, 2)
-    assert outcome.effect.value == 15
+    assert outcome.effect.value == pytest.approx(15)
 
 
 def test_a_seed_that_never_gets_there_leaves_the_claim_undecided(tmp_path):

@@ -49,7 +49,7 @@ class Curves:
     Attributes:
         name: Of its file.
         title: Its heading.
-        arms: Whose curves.
+        arms: Whose curves; one of the first two must be there.
         epochs: How far.
         dataset: On which data set.
     """
@@ -76,11 +76,11 @@ CURVES = [
     Curves(
         "hard_tanh", "P2's gate: hard_tanh", ("hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"), 10
     ),
-    Curves("controls", "Controls", ("sigmoid", "sigmoid_fmb", "no_se", "frozen", "frozen_fmb"), 10),
+    Curves("controls", "Controls", ("no_se", "frozen_fmb", "frozen", "sigmoid", "sigmoid_fmb"), 10),
     Curves(
         "first_epochs",
         "FMB for the first epochs only",
-        ("sigmoid", "sigmoid_fmb", "sigmoid_first5", "tanh", "tanh_fmb", "tanh_first5"),
+        ("sigmoid_first5", "tanh_first5", "sigmoid", "sigmoid_fmb", "tanh", "tanh_fmb"),
         10,
     ),
     Curves("svhn", "SVHN subset", ("sigmoid", "sigmoid_fmb"), 60, "svhn_cropped"),
@@ -192,10 +192,10 @@ def histograms(name: str, title: str, runs: Sequence[Run]) -> Figure | None:
             alpha=0.75,
             label="after FMB" if binarized else "gates",
         )
-        plot.set(title=f"epoch {epoch}", xlabel="channel weight", ylim=(0, None))
+        plot.set(title=f"epoch {epoch}", xlabel="channel weight")
         plot.margins(x=0.02)
     first_plot = np.atleast_1d(axes)[0]
-    first_plot.set_ylabel("share of SE1's gates (%)")
+    first_plot.set(ylabel="share of SE1's gates (%)", ylim=(0, None))
     if any(row["fmb"] for run in runs for row in run.gates):
         first_plot.legend(fontsize="small", loc="upper center")
     plt.close(figure)
