@@ -209,6 +209,8 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--seed", "-1"], "--seed must not be negative"),
         (["--fmb-epochs", "3"], "--fmb-epochs needs --fmb"),
         (["--fmb", "--gate", "none"], "--fmb needs a gate"),
+        (["--freeze-gates", "--gate", "none"], "--freeze-gates needs a gate"),
+        (["--freeze-gates", "--activations", "binary"], "needs --activations float"),
         (["--model", "float", "--activations", "binary"], "needs --model binary"),
     ],
 )

@@ -1,5 +1,6 @@
 """The configuration of one training run."""
 
+import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,9 @@ class Config:
     fmb_epochs: int | None = flag(None, "FMB for the first N epochs only (default: for all)")
     gradient: Literal["ste", "cut"] = flag(
         "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
+    )
+    freeze_gates: bool = flag(
+        False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
     dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
         "cifar10", "digits needs no download"
@@ -66,6 +70,10 @@ class Config:
             raise ValueError("--fmb-epochs needs --fmb")
         if self.fmb and self.gate == "none":
             raise ValueError("--fmb needs a gate, not --gate none")
+        if self.freeze_gates and self.gate == "none":
+            raise ValueError("--freeze-gates needs a gate, not --gate none")
+        if self.freeze_gates and self.activations == "binary":
+            raise ValueError("--freeze-gates needs --activations float")
         if self.model == "float" and self.activations == "binary":
             raise ValueError("--activations binary needs --model binary")
 
@@ -81,6 +89,17 @@ class Config:
             if item.name not in skipped and value != item.default:
                 names.append(f"{item.name.replace('_', '-')}-{value}")
         return Path("runs") / "_".join(names)
+
+    @property
+    def command(self) -> str:
+        """The shell command that trains this, without the flags that have their defaults."""
+        words = ["python", "-m", "training.fit"]
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value != item.default:
+                name = item.name.replace("_", "-")
+                words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        return shlex.join(words)
 
     def decisive(self) -> dict[str, Any]:
         """What decides the result: everything but where files lie and what is shown."""

@@ -19,6 +19,7 @@ from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from training import UserError, curves, data, flags
 from training.config import Config, Precision
+from training.gate_recorder import GateRecorder, attention_modules
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
 
@@ -64,13 +65,15 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
-    callbacks: list[Any] = [Recorder(folder, dataset, log, config.batch_size)]
+    gates = GateRecorder(folder, model, dataset, finished)
+    callbacks: list[Any] = [Recorder(folder, dataset, log, gates, config.batch_size)]
     if config.fmb_epochs is not None:
         callbacks.insert(0, FMBSchedule(config.fmb_epochs))
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
     try:
         if finished < config.epochs:
+            folder.withdraw_results()
             model.fit(
                 data.training_batches(
                     dataset.train,
@@ -105,8 +108,13 @@ def build(config: Config) -> tf.keras.Model:
         "variance": source.variance,
     }
     if config.model == "float":
-        return SEResNet14(**arguments)
-    return SEResNet14Bin(activations=config.activations, **arguments)
+        model = SEResNet14(**arguments)
+    else:
+        model = SEResNet14Bin(activations=config.activations, **arguments)
+    if config.freeze_gates:
+        for module in attention_modules(model):
+            module.trainable = False
+    return model
 
 
 def final_errors(model: tf.keras.Model, dataset: data.Data) -> dict[str, float]:

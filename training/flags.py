@@ -17,15 +17,17 @@ def flag(default: Any, help: str) -> Any:
 def parse(cls: type[T], program: str, description: str, arguments: Sequence[str] | None) -> T:
     """Read an instance of the dataclass `cls` from the command line.
 
-    `bool` fields become `--name/--no-name`, `Literal` ones choices; `None` is only a default.
+    `bool` fields become `--name/--no-name`, `Literal` ones choices, `tuple[X, ...]` ones take one
+    or more values; `None` is only a default.
     Unknown flags and values, and a `ValueError` of the dataclass, end the program with status 2.
     """
     parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False)
     hints = get_type_hints(cls)
     for item in fields(cls):  # type: ignore[arg-type]
         parser.add_argument(f"--{item.name.replace('_', '-')}", **_options(item, hints[item.name]))
+    values = vars(parser.parse_args(arguments))
     try:
-        return cls(**vars(parser.parse_args(arguments)))
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except ValueError as error:
         parser.error(str(error))
 
@@ -33,11 +35,14 @@ def parse(cls: type[T], program: str, description: str, arguments: Sequence[str]
 def _options(item: Field[Any], hint: Any) -> dict[str, Any]:
     default = None if item.default is MISSING else item.default
     text = item.metadata["help"].replace("%", "%%")
-    options = {"default": default, "help": text if default is None else f"{text} ({default})"}
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
+    options = {"default": default, "help": text if default is None else f"{text} ({shown})"}
     if hint is bool:
         return {**options, "action": argparse.BooleanOptionalAction}
     if isinstance(hint, UnionType):  # X | None
         hint = next(choice for choice in get_args(hint) if choice is not type(None))
+    if get_origin(hint) is tuple:  # tuple[X, ...]
+        hint, options["nargs"] = get_args(hint)[0], "+"
     if get_origin(hint) is Literal:
         return {**options, "choices": get_args(hint)}
     return {**options, "type": hint}

@@ -5,6 +5,7 @@ import time
 import tensorflow as tf
 
 from training import data
+from training.gate_recorder import GateRecorder
 from training.run_folder import Row, RunFolder
 
 
@@ -17,17 +18,24 @@ class Recorder(tf.keras.callbacks.Callback):
         folder: Where to write.
         dataset: Whose validation and test splits to evaluate on.
         log: The rows so far, which grows.
+        gates: Records the gates' statistics.
         batch_size: Images in a step.
     """
 
     def __init__(
-        self, folder: RunFolder, dataset: data.Data, log: list[Row], batch_size: int
+        self,
+        folder: RunFolder,
+        dataset: data.Data,
+        log: list[Row],
+        gates: GateRecorder,
+        batch_size: int,
     ) -> None:
         super().__init__()
         self._folder = folder
         self._validation = data.evaluation_batches(dataset.validation)
         self._test = data.evaluation_batches(dataset.test)
         self._log = log
+        self._gates = gates
         self._batch_size = batch_size
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -56,6 +64,7 @@ class Recorder(tf.keras.callbacks.Callback):
             }
         )
         self._folder.save_log(self._log)
+        self._gates.record(epoch + 1)
         self._folder.save_checkpoint(self.model)
         row = self._log[-1]
         print(

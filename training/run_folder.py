@@ -2,6 +2,7 @@
 
 config.json   resolved configuration, data counts, versions
 log.csv       one row an epoch
+gates.csv     the gates' statistics, one row an epoch and module; see training/gate_recorder.py
 model.keras   the checkpoint: network, optimizer and its step, after the log's last epoch
 curves.png    the log, drawn
 results.json  final errors, measured in float32; only a finished run has it
@@ -17,8 +18,21 @@ from typing import Any
 import tensorflow as tf
 
 from training import UserError
+from training.config import Config
 
 Row = dict[str, float]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a log, which are all numbers.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: A row has no or other values than numbers.
+        TypeError: A row is shorter than the header.
+    """
+    with path.open() as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 class RunFolder:
@@ -80,17 +94,7 @@ class RunFolder:
         Raises:
             UserError: The log is damaged, or shorter than the checkpoint says.
         """
-        try:
-            with (self.path / "log.csv").open() as file:
-                rows = [
-                    {key: float(value) for key, value in row.items()}
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.path / 'log.csv'} is damaged ({error}): restore it, "
-                f"or delete {self.path} to train from the start"
-            ) from error
+        rows = self._load_rows("log.csv")
         if len(rows) < epochs:
             raise UserError(
                 f"{self.path / 'log.csv'} has {len(rows)} epochs, the checkpoint {epochs}: "
@@ -100,7 +104,32 @@ class RunFolder:
 
     def save_log(self, rows: list[Row]) -> None:
         """Replace the log, one row an epoch."""
+        self._save_rows("log.csv", rows)
 
+    def load_gates(self, epochs: int) -> list[Row]:
+        """The gates' statistics of the first epochs; none where the run records none.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        if not (self.path / "gates.csv").exists():
+            return []
+        return [row for row in self._load_rows("gates.csv") if row["epoch"] <= epochs]
+
+    def save_gates(self, rows: list[Row]) -> None:
+        """Replace the gates' statistics."""
+        self._save_rows("gates.csv", rows)
+
+    def _load_rows(self, name: str) -> list[Row]:
+        try:
+            return read_rows(self.path / name)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self.path / name} is damaged ({error}): restore it, "
+                f"or delete {self.path} to train from the start"
+            ) from error
+
+    def _save_rows(self, name: str, rows: list[Row]) -> None:
         def write(path: Path) -> None:
             with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
@@ -109,12 +138,16 @@ class RunFolder:
                     {key: f"{value:.7g}" for key, value in row.items()} for row in rows
                 )
 
-        self._replace(self.path / "log.csv", write)
+        self._replace(self.path / name, write)
 
     def save_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file."""
         text = json.dumps(content, indent=2, default=str) + "\n"
         self._replace(self.path / name, lambda path: path.write_text(text))
+
+    def withdraw_results(self) -> None:
+        """Remove the results: the run goes on."""
+        (self.path / "results.json").unlink(missing_ok=True)
 
     def save_figure(self, name: str, figure: Any) -> None:
         """Replace a picture."""
@@ -141,8 +174,9 @@ class RunFolder:
                 )
             return
         try:
-            found = json.loads(file.read_text())["config"]
-        except (ValueError, KeyError) as error:
+            # What an older version could not be told has its default.
+            found = {**Config().decisive(), **json.loads(file.read_text())["config"]}
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged ({error}): delete {self.path}") from error
         for key, value in config.items():
             if key == "epochs" and config["schedule"] == "constant" and found.get(key) < value:

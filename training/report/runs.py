@@ -1,0 +1,119 @@
+"""Finished and unfinished runs of the arms, as the report reads them."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training import UserError
+from training.arms import Arm, identify
+from training.run_folder import Row, read_rows
+
+IN_A_ROW = 2  # epochs at or below an error, before it counts as reached
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of an arm.
+
+    Attributes:
+        folder: Where it lies.
+        arm: Whose run it is.
+        config: Its resolved configuration.
+        log: One row an epoch.
+        gates: One row an epoch and module; see `training/gate_recorder.py`.
+    """
+
+    folder: Path
+    arm: Arm
+    config: dict[str, Any]
+    log: list[Row]
+    gates: list[Row]
+
+    def error_after(self, epoch: int) -> float | None:
+        """Top-1 error on the test split, in percent, if the run is that long."""
+        return self.log[epoch - 1]["test_error"] if epoch <= len(self.log) else None
+
+    def epochs_to(self, error: float) -> int | None:
+        """Epochs until the test error is at or below `error`, and still is an epoch later.
+
+        So that a single lucky epoch does not count. `None` if the run does not get there.
+        """
+        below = [row["test_error"] <= error for row in self.log]
+        for start in range(len(below) - IN_A_ROW + 1):
+            if all(below[start : start + IN_A_ROW]):
+                return start + 1
+        return None
+
+    def time_to(self, error: float) -> float | None:
+        """As `epochs_to`, interpolated linearly from the epoch before."""
+        epoch = self.epochs_to(error)
+        if epoch is None or epoch == 1:
+            return epoch
+        before, after = (self.log[i]["test_error"] for i in (epoch - 2, epoch - 1))
+        return epoch - (error - after) / (before - after)
+
+    def gate_rows(self, epoch: int) -> list[Row]:
+        """The gates' statistics after an epoch, module by module; none where none are recorded."""
+        return [row for row in self.gates if row["epoch"] == epoch]
+
+
+def load(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+    """Read runs.
+
+    Returns:
+        The runs of arms, and the names of the folders that hold another run.
+
+    Raises:
+        UserError: A folder holds no run, or runs of one arm cannot be compared.
+    """
+    runs, others = [], []
+    for folder in folders:
+        run = _read(folder)
+        if run is None:
+            others.append(folder.name)
+        else:
+            runs.append(run)
+    _check(runs)
+    return runs, others
+
+
+def _read(folder: Path) -> Run | None:
+    try:
+        config = json.loads((folder / "config.json").read_text())["config"]
+        log = read_rows(folder / "log.csv")
+        gates = folder / "gates.csv"
+        arm = identify(config)
+        if arm is None or not log:
+            return None
+        rows = read_rows(gates) if gates.exists() else []
+        if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
+            raise ValueError("its log is not one row an epoch")
+        return Run(folder, arm, config, log, [row for row in rows if row["epoch"] <= len(log)])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{folder} holds no readable run: {error!r}") from error
+
+
+def _check(runs: Sequence[Run]) -> None:
+    """Runs of one arm on one data set differ in nothing but their seeds."""
+    first: dict[tuple[str, str], Run] = {}
+    seeds: dict[tuple[str, str, int], Run] = {}
+    for run in runs:
+        dataset, seed = run.config["dataset"], run.config["seed"]
+        other = first.setdefault((dataset, run.arm.name), run)
+        for key in ("learning_rate", "width"):
+            if run.config[key] != other.config[key]:
+                raise UserError(
+                    f"{other.folder} and {run.folder} are runs of one arm with --"
+                    f"{key.replace('_', '-')} {other.config[key]} and {run.config[key]}: "
+                    "report on one of them"
+                )
+        twin = seeds.setdefault((dataset, run.arm.name, seed), run)
+        if twin is not run:
+            raise UserError(f"{twin.folder} and {run.folder} are the same arm and seed")
+
+
+def of(runs: Iterable[Run], arm: str, dataset: str = "cifar10") -> list[Run]:
+    """The runs of an arm on a data set."""
+    return [run for run in runs if run.arm.name == arm and run.config["dataset"] == dataset]
