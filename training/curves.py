@@ -1,7 +1,6 @@
 """Draws the learning curves of runs: `python -m training.curves RUN... --out PICTURE`."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
-from training.run_folder import Row
+from training.run_folder import Row, read_rows
 
 
 def draw(runs: dict[str, list[Row]]) -> Any:
@@ -26,7 +25,7 @@ def draw(runs: dict[str, list[Row]]) -> Any:
     Returns:
         A matplotlib figure.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.5), dpi=120, layout="constrained")
     for name, log in runs.items():
         splits = ("train", "validation", "test") if len(runs) == 1 else ("test",)
         for split in splits:
@@ -65,18 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of training.fit")
     parser.add_argument("--out", metavar="PICTURE", required=True, help="a .png, .svg or .pdf file")
     options = parser.parse_args(arguments)
+    runs = {run.name: _read_log(run / "log.csv") for run in options.runs}
     try:
-        runs = {run.name: _read_log(run / "log.csv") for run in options.runs}
-        draw(runs).savefig(options.out, dpi=120)
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"training.curves: error: {error}")
+        draw(runs).savefig(options.out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"training.curves: error: {options.out} cannot be written: {error}")
 
 
 def _read_log(path: Path) -> list[Row]:
-    with path.open() as file:
-        log = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        log = read_rows(path)
+    except (OSError, ValueError, TypeError) as error:
+        sys.exit(f"training.curves: error: {path} is no log of training.fit: {error}")
     if not log:
-        raise ValueError(f"{path} has no epoch")
+        sys.exit(f"training.curves: error: {path} has no epoch yet")
     return log
 
 
