@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import logging
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from larq_seresnet.convert import graph, run_conversion, runners, sources
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.convert.files import write_atomically
 from training import UserError, data
+from training.config import Config
 
 FOLDER = Path(__file__).parents[1] / "tflite_models"
 TARGETS = ("lce", "litert")
@@ -87,18 +87,9 @@ def add(run: Path, target: str, folder: Path = FOLDER) -> Entry:
 
 def _training_command(config: dict[str, Any], name: str) -> str:
     """The `training.fit` command with this configuration, but for what is the default."""
-    from training.config import Config
-
-    defaults = Config().decisive()
-    words = ["python", "-m", "training.fit"]
-    for key, value in config.items():
-        if key in defaults and value != defaults[key] and key != "precision":
-            flag = f"--{key.replace('_', '-')}"
-            if isinstance(value, bool):
-                words.append(flag if value else flag.replace("--", "--no-", 1))
-            else:
-                words += [flag, str(value)]
-    return shlex.join([*words, "--out", f"runs/{name}"])
+    known = Config().decisive().keys() - {"precision"}
+    values = {key: value for key, value in config.items() if key in known}
+    return Config(**values, out=Path("runs") / name).command
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
