@@ -46,7 +46,7 @@ def draw(runs: dict[str, list[Row]]) -> Any:
                     color=line.get_color(),
                     va="center",
                 )
-    axes.margins(x=0.09)
+    axes.spines[["top", "right"]].set_visible(False)  # there the last errors are written
     axes.set(xlabel="epoch", ylabel="top-1 error (%)", ylim=(0, None))
     axes.set_title(next(iter(runs)) if len(runs) == 1 else "top-1 error on the test split")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
