@@ -108,7 +108,11 @@ def test_the_final_errors_are_those_of_the_saved_weights_in_float32(finished):
 
 @pytest.mark.parametrize(
     "kill",
-    [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_cut_off_in_mid_epoch_continues_as_the_uninterrupted_one(kill, finished, tmp_path):
     process = start(tmp_path / "run", *FLAGS)

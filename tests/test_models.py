@@ -91,7 +91,14 @@ def training_gradients(model, images):
     return list(zip([weight.name for weight in model.trainable_weights], gradients, strict=True))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "float activations",
+        pytest.param("float", marks=pytest.mark.slow),
+        pytest.param("binary activations", marks=pytest.mark.slow),
+    ],
+)
 def test_plain_keras_code(variant, images, tmp_path, python):
     model = VARIANTS[variant](width=4, fmb=True)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
