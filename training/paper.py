@@ -6,7 +6,6 @@ command goes on after any interruption. Finished runs' logs are copied to --resu
 `python -m training.report`. `--list` says what is left.
 """
 
-import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from larq_seresnet.convert.files import write_atomically
 from training import UserError, fit, flags, plan, sweep
 from training.config import Config
 from training.flags import flag
@@ -106,9 +106,7 @@ def _keep(run: Path, results: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f"draft-{target.name}")
-        shutil.copyfile(source, draft)
-        draft.replace(target)
+        write_atomically(target, source.read_bytes())
     except OSError as error:
         raise UserError(f"{source} cannot be copied to {target}: {error}") from error
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
+from larq_seresnet.convert.files import write_atomically
 from training import UserError, fit, flags
 from training.arms import COMMON, GROUPS
 from training.config import Config
@@ -177,9 +178,7 @@ def _agree(config: SweepConfig) -> None:
                     )
             return
         config.out.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f"draft-{file.name}")
-        draft.write_text(json.dumps(content, indent=2) + "\n")
-        draft.replace(file)
+        write_atomically(file, f"{json.dumps(content, indent=2)}\n".encode())
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"--out {config.out} is no folder for a sweep: {error}") from error
 

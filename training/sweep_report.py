@@ -11,6 +11,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from larq_seresnet.convert.files import write_atomically
+
 Trial = dict[str, Any]
 
 
@@ -26,11 +28,11 @@ def write(trials: Sequence[Trial], folder: Path, budget: str) -> None:
     writer = csv.DictWriter(table, trials[0].keys())
     writer.writeheader()
     writer.writerows(trials)
-    _replace(folder / "sweep.csv", table.getvalue().encode())
-    _replace(folder / "sweep.md", markdown(trials, budget).encode())
+    write_atomically(folder / "sweep.csv", table.getvalue().encode())
+    write_atomically(folder / "sweep.md", markdown(trials, budget).encode())
     picture = io.BytesIO()
     draw(trials).savefig(picture, dpi=120)
-    _replace(folder / "sweep.png", picture.getvalue())
+    write_atomically(folder / "sweep.png", picture.getvalue())
 
 
 def markdown(trials: Sequence[Trial], budget: str) -> str:
@@ -77,9 +79,3 @@ def _label(series: tuple[tuple[str, str], ...], trials: Sequence[Trial]) -> str:
     """What distinguishes the series."""
     varied = [(name, value) for name, value in series if len({str(t[name]) for t in trials}) > 1]
     return ", ".join(f"{name} {value}" for name, value in varied) or "all"
-
-
-def _replace(target: Path, content: bytes) -> None:
-    draft = target.with_name(f"draft-{target.name}")
-    draft.write_bytes(content)
-    draft.replace(target)
