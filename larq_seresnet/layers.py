@@ -166,7 +166,10 @@ class SqueezeExcite(tf.keras.layers.Layer):
 
     def preactivation(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         """z, of which the gate is act(z): float32, (batch, 1, 1, channels)."""
-        pooled = tf.reduce_mean(tf.cast(inputs, tf.float32), axis=(1, 2), keepdims=True)
+        return self.preactivation_of_pooled(_pool(inputs), training)
+
+    def preactivation_of_pooled(self, pooled: tf.Tensor, training: Any = None) -> tf.Tensor:
+        """The same by the inputs' averages; both float32, (batch, 1, 1, channels)."""
         if not self.input_quantizer:
             return self.excite(tf.nn.relu(self.squeeze(pooled)))
         squeezed = self.squeeze(self.norms[0](pooled, training=training))
@@ -174,7 +177,11 @@ class SqueezeExcite(tf.keras.layers.Layer):
 
     def gates(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         """The channel weights M'_c that scale `inputs`: float32, (batch, 1, 1, channels)."""
-        return self.fmb(self._activation(self.preactivation(inputs, training)))
+        return self.gates_of_pooled(_pool(inputs), training)
+
+    def gates_of_pooled(self, pooled: tf.Tensor, training: Any = None) -> tf.Tensor:
+        """The same by the inputs' averages; both float32, (batch, 1, 1, channels)."""
+        return self.fmb(self._activation(self.preactivation_of_pooled(pooled, training)))
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         """Scale every channel by its gate."""
@@ -191,6 +198,10 @@ class SqueezeExcite(tf.keras.layers.Layer):
             "kernel_quantizer": lq.quantizers.serialize(self.kernel_quantizer),
             "input_quantizer": lq.quantizers.serialize(self.input_quantizer),
         }
+
+
+def _pool(inputs: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.cast(inputs, tf.float32), axis=(1, 2), keepdims=True)
 
 
 def float32_quantizer(quantizer: Any) -> Any:

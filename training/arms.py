@@ -73,7 +73,7 @@ class Arm:
 
     def matches(self, config: Mapping[str, Any]) -> bool:
         """Whether the stored configuration of a run is this arm's, of whatever seed and length."""
-        free = ("learning_rate", "epochs", "seed", "dataset", "width", "precision")
+        free = ("learning_rate", "epochs", "seed", "dataset", "width", "precision", "kernels")
         wanted = self.config(learning_rate=1.0, epochs=1).decisive()
         found = {**Config().decisive(), **config}
         return all(found[key] == value for key, value in wanted.items() if key not in free)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from training.flags import flag
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
+Kernels = Literal["auto", "fused", "keras"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Config:
     )
     seed: int = flag(0, "of the weights, the order of the images and their augmentation")
     precision: Precision = flag("auto", "auto: mixed_bfloat16 on CPUs with AMX, else float32")
+    kernels: Kernels = flag(
+        "auto",
+        "fused: our own C++ between the convolutions; keras: layer by layer; auto: fused on "
+        "CPUs with a C++ compiler",
+    )
     out: Path | None = flag(None, "the run's folder (default: runs/, named by the flags)")
     tensorboard: bool = flag(False, "write TensorBoard's logs into the run's folder")
 

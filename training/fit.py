@@ -17,8 +17,9 @@ import tensorflow as tf
 
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags
-from training.config import Config, Precision
+from training import UserError, curves, data, flags, kernels
+from training.config import Config, Kernels, Precision
+from training.fused import fused
 from training.gate_recorder import GateRecorder, attention_modules
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
@@ -34,7 +35,12 @@ def fit(config: Config) -> dict[str, float]:
         UserError: Something outside of this program is in the way.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
     """
-    config = replace(config, out=config.folder, precision=_precision(config.precision))
+    config = replace(
+        config,
+        out=config.folder,
+        precision=_precision(config.precision),
+        kernels=_kernels(config.kernels),
+    )
     with RunFolder(config.folder, config.decisive()) as folder:
         print(f"run folder: {folder.path}", flush=True)
         dataset = data.load(config.dataset, config.data_dir)
@@ -58,7 +64,8 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     model = folder.load_checkpoint()
     if model is None:
         model = build(config)
-        model.compile(_optimizer(config, steps), "sparse_categorical_crossentropy", ["accuracy"])
+        model.compile(_optimizer(config, steps))
+        model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
     finished = int(model.optimizer.iterations) // steps
     log = folder.load_log(finished) if finished else []
     folder.save_json("config.json", _description(config, dataset))
@@ -66,7 +73,9 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
     gates = GateRecorder(folder, model, dataset, finished)
-    callbacks: list[Any] = [Recorder(folder, dataset, log, gates, config.batch_size)]
+    callbacks: list[Any] = [Recorder(folder, model, dataset, log, gates, config.batch_size)]
+    learner = fused(model) if config.kernels == "fused" else model
+    learner.compile(model.optimizer, "sparse_categorical_crossentropy", ["accuracy"])
     if config.fmb_epochs is not None:
         callbacks.insert(0, FMBSchedule(config.fmb_epochs))
     if config.tensorboard:
@@ -74,7 +83,7 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     try:
         if finished < config.epochs:
             folder.withdraw_results()
-            model.fit(
+            learner.fit(
                 data.training_batches(
                     dataset.train,
                     batch_size=config.batch_size,
@@ -134,6 +143,19 @@ def _precision(name: Precision) -> Precision:
     # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
     cpu = Path("/proc/cpuinfo")
     return "mixed_bfloat16" if cpu.exists() and "amx_bf16" in cpu.read_text() else "float32"
+
+
+def _kernels(name: Kernels) -> Kernels:
+    if name == "keras" or (name == "auto" and tf.config.list_physical_devices("GPU")):
+        return "keras"
+    try:
+        kernels.library()
+    except kernels.UnavailableError as error:
+        if name == "fused":
+            raise UserError(f"--kernels fused: {error}") from error
+        print(f"training without compiled kernels, which is slower: {error}", flush=True)
+        return "keras"
+    return "fused"
 
 
 def _optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:

@@ -84,7 +84,7 @@ def finished(folder: Path, step: Step, config: Config) -> bool:
         raise UserError(f"{folder} holds no readable run ({error}): delete it") from error
     wanted = config.decisive()
     for key, value in {**Config().decisive(), **found}.items():
-        if key not in ("epochs", "precision") and wanted.get(key) != value:
+        if key not in ("epochs", "precision", "kernels") and wanted.get(key) != value:
             flag = key.replace("_", "-")
             raise UserError(
                 f"{folder} holds a run with --{flag} {value}, not {wanted.get(key)}: "

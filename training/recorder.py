@@ -16,6 +16,8 @@ class Recorder(tf.keras.callbacks.Callback):
 
     Args:
         folder: Where to write.
+        network: What the checkpoint holds; the model that is fitted may be another one of the
+            same variables.
         dataset: Whose validation and test splits to evaluate on.
         log: The rows so far, which grows.
         gates: Records the gates' statistics.
@@ -25,6 +27,7 @@ class Recorder(tf.keras.callbacks.Callback):
     def __init__(
         self,
         folder: RunFolder,
+        network: tf.keras.Model,
         dataset: data.Data,
         log: list[Row],
         gates: GateRecorder,
@@ -32,6 +35,7 @@ class Recorder(tf.keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._folder = folder
+        self._network = network
         self._validation = data.evaluation_batches(dataset.validation)
         self._test = data.evaluation_batches(dataset.test)
         self._log = log
@@ -65,7 +69,7 @@ class Recorder(tf.keras.callbacks.Callback):
         )
         self._folder.save_log(self._log)
         self._gates.record(epoch + 1)
-        self._folder.save_checkpoint(self.model)
+        self._folder.save_checkpoint(self._network)
         row = self._log[-1]
         print(
             f"epoch {epoch + 1}/{self.params['epochs']}: loss {row['loss']:.4f}, top-1 error "

@@ -87,7 +87,7 @@ def add(run: Path, target: str, folder: Path = FOLDER) -> Entry:
 
 def _training_command(config: dict[str, Any], name: str) -> str:
     """The `training.fit` command with this configuration, but for what is the default."""
-    known = Config().decisive().keys() - {"precision"}
+    known = Config().decisive().keys() - {"precision", "kernels"}
     values = {key: value for key, value in config.items() if key in known}
     return Config(**values, out=Path("runs") / name).command
 

@@ -1,0 +1,147 @@
+"""C++ kernels for training on CPUs: what `training.fused` computes between convolutions.
+
+They are compiled for this machine's processor when they are first used, which takes some ten
+seconds, and kept in the user's cache folder.
+
+Feature maps are (batch, height, width, channels), float32 or bfloat16; channel values are float32.
+"""
+
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+SOURCE = Path(__file__).with_name("kernels.cc")
+FLAGS = (
+    "-std=c++17",
+    "-shared",
+    "-fPIC",
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-w",
+)
+
+
+class UnavailableError(Exception):
+    """The kernels cannot be compiled or loaded on this machine."""
+
+
+@functools.cache
+def library() -> Any:
+    """The kernels as TensorFlow operators, compiled if need be.
+
+    Raises:
+        UnavailableError: There is no C++ compiler, or it failed.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if not compiler:
+        raise UnavailableError("there is no C++ compiler (g++ or clang++)")
+    # Whatever changes the result is part of the name; a CPU's flags are what -march=native reads.
+    command = [compiler, *FLAGS, *tf.sysconfig.get_compile_flags(), str(SOURCE)]
+    command += tf.sysconfig.get_link_flags()
+    cpu = next((x for x in _read("/proc/cpuinfo").splitlines() if x.startswith("flags")), "")
+    state = "\n".join([SOURCE.read_text(), *command, tf.version.GIT_VERSION, cpu])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "larq-seresnet"
+    target = cache / f"kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.so"
+    try:
+        if not target.exists():
+            _compile(command, target)
+        return tf.load_op_library(str(target))
+    except (OSError, tf.errors.NotFoundError) as error:
+        raise UnavailableError(str(error).splitlines()[0]) from error
+
+
+def _compile(command: Sequence[str], target: Path) -> None:
+    print("compiling the training kernels for this processor", flush=True)
+    draft = target.with_suffix(f".{os.getpid()}.so")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run([*command, "-o", str(draft)], capture_output=True, text=True)
+        if done.returncode:
+            reason = next((x for x in done.stderr.splitlines() if "error" in x), "no reason given")
+            raise UnavailableError(f"{command[0]} failed: {reason}")
+        draft.rename(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text() if Path(path).exists() else ""
+
+
+def channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Sums over the positions of every image, of the values and of their squares.
+
+    Returns:
+        (2, batch, channels), and x, which is to be used from then on in its place: so both its
+        gradients are added up in one pass.
+    """
+    return library().larq_seresnet_channel_sums(x=x)
+
+
+@tf.RegisterGradient("LarqSeresnetChannelSums")
+def _channel_sums_grad(op: tf.Operation, sums: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
+    return library().larq_seresnet_channel_sums_grad(upstream=same, x=op.inputs[0], sums=sums)
+
+
+def scale_shift(
+    x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, shortcuts: Sequence[tf.Tensor], relu: bool
+) -> tf.Tensor:
+    """Compute scale * x + shift + shortcut, and ReLU where told.
+
+    Args:
+        x: The feature map.
+        scale: (batch, channels).
+        shift: (batch, channels).
+        shortcuts: None, or one feature map of the shape of x.
+        relu: Whether to set negative results to 0.
+
+    Returns:
+        A feature map.
+    """
+    return library().larq_seresnet_scale_shift(
+        x=x, scale=scale, shift=shift, shortcut=shortcuts, relu=relu
+    )
+
+
+@tf.RegisterGradient("LarqSeresnetScaleShift")
+def _scale_shift_grad(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor]:
+    x, scale, _, *shortcuts = op.inputs
+    relu = op.get_attr("relu")
+    gradients = library().larq_seresnet_scale_shift_grad(
+        upstream=upstream,
+        y=op.outputs[0],
+        x=x,
+        scale=scale,
+        relu=relu,
+        shortcuts=len(shortcuts) if relu else 0,
+    )
+    of_shortcuts = gradients.shortcut_grad if relu else [upstream] * len(shortcuts)
+    return [gradients.x_grad, gradients.scale_grad, gradients.shift_grad, *of_shortcuts]
+
+
+def sign_pad(x: tf.Tensor, padding: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Signs (of 0 it is 1), with ones around; the gradient passes where |x| <= 1.
+
+    Args:
+        x: The feature map.
+        padding: Rows above and below, columns to the left and to the right.
+
+    Returns:
+        The framed signs, and x, as in `channel_sums`.
+    """
+    return library().larq_seresnet_sign_pad(x=x, padding=padding)
+
+
+@tf.RegisterGradient("LarqSeresnetSignPad")
+def _sign_pad_grad(op: tf.Operation, upstream: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
+    return library().larq_seresnet_sign_pad_grad(
+        upstream=upstream, same=same, x=op.inputs[0], padding=op.get_attr("padding")
+    )
