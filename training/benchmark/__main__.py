@@ -79,7 +79,7 @@ def benchmark(config: BenchmarkConfig) -> tuple[list[report.Series], data.Data]:
     with tempfile.TemporaryDirectory() as folder:
         for width in config.widths:
             tasks = _tasks(config, width, dataset, Path(folder))
-            series += _take_turns(tasks)
+            series += take_turns(tasks)
     return series, dataset
 
 
@@ -115,7 +115,12 @@ def _tasks(config: BenchmarkConfig, width: int, dataset: data.Data, folder: Path
     return tasks
 
 
-def _take_turns(tasks: Sequence[Task]) -> list[report.Series]:
+def take_turns(tasks: Sequence[Task]) -> list[report.Series]:
+    """Start a worker for each task, one after the other, and let them take turns.
+
+    Raises:
+        UserError: A variant failed.
+    """
     series = []
     rounds = tasks[0].rounds
     with ExitStack() as stack:
@@ -156,10 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if importlib.util.find_spec("torch") is None:
         left = tuple(name for name in config.variants if not name.startswith("torch"))
         if left != config.variants:
-            print(
-                "PyTorch is not installed, and left out: "
-                "pip install -c constraints.txt '.[train,dev]'"
-            )
+            _say("left out, since PyTorch is not installed (pip install '.[dev]'): torch-...")
         config = replace(config, variants=left)
     description = machine.describe()  # with the load before the measurement adds to it
     try:

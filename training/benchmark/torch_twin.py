@@ -1,13 +1,12 @@
 """The same network and the same training in PyTorch, as one would write them there.
 
-Weights, their shapes and the order of the operations are those of `larq_seresnet.models`
-(SEResNet14Bin without FMB); where Keras pads an even size with one pixel for stride 2, PyTorch pads
-both sides.
+It computes what `larq_seresnet.models.SEResNet14Bin` without FMB does, but for the padding of even
+sizes at stride 2: PyTorch pads both sides, Keras one.
 """
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class _Conv(nn.Conv2d):
             return functional.conv2d(x, kernel, stride=self.stride, padding=self.padding)
         x = _Sign.apply(x)
         if self.padding[0]:
-            x = functional.pad(x, (self.padding[0],) * 4, value=1.0)
+            x = functional.pad(x, (int(self.padding[0]),) * 4, value=1.0)
         return functional.conv2d(x, kernel, stride=self.stride)
 
 
@@ -89,7 +88,7 @@ class _Block(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if inputs != outputs:
             shortcut = _Conv(inputs, outputs, 1, 1 if binary else stride), _norm(outputs)
-            pooling = [nn.AvgPool2d(stride)] if binary else []
+            pooling = [nn.AvgPool2d(stride, ceil_mode=True)] if binary else []
             self.shortcut = nn.Sequential(*pooling, *shortcut)
         self.first = nn.Sequential(_Conv(inputs, outputs, 3, stride, binary), _norm(outputs))
         self.second = nn.Sequential(
@@ -141,7 +140,7 @@ def _train(task: Task, baton: Baton, precision: Any) -> None:
     torch.manual_seed(0)
     torch.set_flush_denormal(True)  # as TensorFlow does
     network = SEResNet14Bin(task.width, task.activations, len(task.dataset.source.labels))
-    network = network.to(memory_format=torch.channels_last)
+    cast(Any, network).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     kernels = [module.weight for module in network.modules() if isinstance(module, _Conv | _Dense)]
     mean, variance = (
@@ -208,4 +207,4 @@ def _evaluation_batches(task: Task) -> Iterator[tuple[torch.Tensor, torch.Tensor
     for images, labels in (task.dataset.validation, task.dataset.test):
         for start in range(0, len(labels), data.EVALUATION_BATCH):
             part = slice(start, start + data.EVALUATION_BATCH)
-            yield torch.tensor(images[part]), torch.tensor(labels[part])
+            yield torch.from_numpy(images[part]), torch.from_numpy(labels[part])

@@ -150,6 +150,8 @@ def _work(task: Task, connection: Connection) -> None:
             variant(task, Baton(connection))
     except EOFError:  # nobody hands out turns any more
         return
+    except UserError as error:
+        connection.send(str(error))
     except Exception:
         connection.send(traceback.format_exc())
 
