@@ -25,8 +25,17 @@ from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
 
 
-def fit(config: Config) -> dict[str, float]:
+def fit(
+    config: Config,
+    dataset: data.Data | None = None,
+    callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+) -> dict[str, float]:
     """Train the network that `config` describes, or finish the run in its folder.
+
+    Args:
+        config: What to train, and how.
+        dataset: To train and evaluate on; by default the one that `config` names.
+        callbacks: Keras's, to call before this function's own.
 
     Returns:
         The final top-1 errors in percent, measured in float32.
@@ -43,14 +52,19 @@ def fit(config: Config) -> dict[str, float]:
     )
     with RunFolder(config.folder, config.decisive()) as folder:
         print(f"run folder: {folder.path}", flush=True)
-        dataset = data.load(config.dataset, config.data_dir)
-        model = _train(config, folder, dataset)
+        dataset = dataset or data.load(config.dataset, config.data_dir)
+        model = _train(config, folder, dataset, callbacks)
         results = final_errors(model, dataset)
         folder.save_json("results.json", results)
     return results
 
 
-def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Model:
+def _train(
+    config: Config,
+    folder: RunFolder,
+    dataset: data.Data,
+    extra: Sequence[tf.keras.callbacks.Callback],
+) -> tf.keras.Model:
     """Train from the folder's checkpoint, or from the start, to the last epoch."""
     steps = len(dataset.train[1]) // config.batch_size
     if not steps:
@@ -73,11 +87,12 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
     gates = GateRecorder(folder, model, dataset, finished)
-    callbacks: list[Any] = [Recorder(folder, model, dataset, log, gates, config.batch_size)]
     learner = fused(model) if config.kernels == "fused" else model
     learner.compile(model.optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    callbacks: list[Any] = list(extra)
     if config.fmb_epochs is not None:
-        callbacks.insert(0, FMBSchedule(config.fmb_epochs))
+        callbacks.append(FMBSchedule(config.fmb_epochs))
+    callbacks.append(Recorder(folder, model, dataset, log, gates, config.batch_size))
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
     try:

@@ -1,0 +1,1 @@
+"""How fast training is, side by side with other ways to train the same network."""

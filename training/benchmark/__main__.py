@@ -1,0 +1,192 @@
+"""Measures how fast training is: `python -m training.benchmark`.
+
+The variants, each in a process of its own that waits while the others work, take turns:
+
+fit                            `python -m training.fit` with all that it does, in its own precision
+plain                          Keras's `model.fit` in float32, images augmented one by one
+torch-float32, torch-bfloat16  the same network in PyTorch, where that is installed
+fit-input, plain-input         the input pipelines alone
+
+Ratios are medians of the ratios within a round. An epoch is one of the whole data set: its training
+steps, the evaluation after it and whatever else it takes, from the rates that were measured.
+"""
+
+import importlib.util
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from larq_seresnet.convert.files import write_atomically
+from training import UserError, data, flags
+from training.benchmark import machine, report
+from training.benchmark.turns import WARM_UP_STEPS, Task, Worker, clock
+from training.flags import flag
+
+Name = Literal["fit", "plain", "torch-float32", "torch-bfloat16", "fit-input", "plain-input"]
+
+
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """What `python -m training.benchmark` is told; each field is a flag.
+
+    Raises:
+        ValueError: A value is out of its range.
+    """
+
+    variants: tuple[Name, ...] = flag(get_args(Name), "what to measure")
+    widths: tuple[int, ...] = flag((16, 64), "of the network")
+    activations: tuple[Literal["float", "binary"], ...] = flag(
+        ("float", "binary"), "float: 1-bit weights only; binary: the fully binary network"
+    )
+    batch_size: int = flag(128, "images in a step")
+    rounds: int = flag(7, "turns of each variant")
+    steps: int = flag(40, "training steps in a turn at width 16, fewer for wider networks")
+    dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
+        "cifar10", "digits needs no download"
+    )
+    data_dir: str | None = flag(
+        None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
+    )
+    json: Path | None = flag(None, "file for every number that was measured")
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "rounds", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}"
+                )
+        if min(self.widths) < 1:
+            raise ValueError(f"--widths must be at least 1, not {min(self.widths)}")
+
+
+def benchmark(config: BenchmarkConfig) -> tuple[list[report.Series], data.Data]:
+    """Measure all variants, width by width.
+
+    Returns:
+        What was measured, and the whole data set.
+
+    Raises:
+        UserError: The data set is missing or too small, or a variant failed.
+    """
+    dataset = data.load(config.dataset, config.data_dir)
+    series = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width in config.widths:
+            tasks = _tasks(config, width, dataset, Path(folder))
+            series += take_turns(tasks)
+    return series, dataset
+
+
+def _tasks(config: BenchmarkConfig, width: int, dataset: data.Data, folder: Path) -> list[Task]:
+    steps = max(4, config.steps * 16 // width)
+    images = (WARM_UP_STEPS + steps) * config.batch_size
+    if images > len(dataset.train[1]):
+        raise UserError(
+            f"{images} images for {WARM_UP_STEPS} + {steps} steps are more than the "
+            f"{len(dataset.train[1])} training images of {config.dataset}: "
+            "lower --steps or --batch-size"
+        )
+    # The splits keep their proportions.
+    share = images / len(dataset.train[1])
+
+    def head(split: data.Split) -> data.Split:
+        count = round(share * len(split[1]))
+        return split[0][:count], split[1][:count]
+
+    part = data.Data(
+        dataset.source, head(dataset.train), head(dataset.validation), head(dataset.test)
+    )
+    tasks = []
+    for activations in config.activations:
+        for name in config.variants:
+            if name.endswith("-input") and activations != config.activations[0]:
+                continue  # the same for every network
+            tasks.append(
+                Task(
+                    name, width, activations, config.batch_size, steps, config.rounds, part, folder
+                )
+            )
+    return tasks
+
+
+def take_turns(tasks: Sequence[Task]) -> list[report.Series]:
+    """Start a worker for each task, one after the other, and let them take turns.
+
+    Raises:
+        UserError: A variant failed.
+    """
+    series = []
+    rounds = tasks[0].rounds
+    with ExitStack() as stack:
+        workers: list[Worker] = []
+        for task in tasks:
+            _say(f"width {task.width}, {task.activations}: starting {task.variant}")
+            worker = Worker(task)
+            stack.callback(worker.close)
+            workers.append(worker)
+            start = clock()
+            worker.take_turn()
+            series.append(
+                report.Series(task.variant, task.width, task.activations, clock() - start)
+            )
+        for number in range(rounds):
+            _say(f"width {tasks[0].width}: round {number + 1} of {rounds}")
+            for worker, one in zip(workers, series, strict=True):
+                start, used = clock(), [other.cpu_seconds() for other in workers]
+                one.turns.append(worker.take_turn())
+                seconds = clock() - start
+                others = sum(
+                    other.cpu_seconds() - before
+                    for other, before in zip(workers, used, strict=True)
+                    if other is not worker
+                )
+                one.waiting_cpu.append(others / seconds)
+    return series
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    config = flags.parse(BenchmarkConfig, "python -m training.benchmark", __doc__, arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if importlib.util.find_spec("torch") is None:
+        left = tuple(name for name in config.variants if not name.startswith("torch"))
+        if left != config.variants:
+            _say("left out, since PyTorch is not installed (pip install '.[dev]'): torch-...")
+        config = replace(config, variants=left)
+    description = machine.describe()  # with the load before the measurement adds to it
+    try:
+        series, dataset = benchmark(config)
+    except UserError as error:
+        sys.exit(f"training.benchmark: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("\nstopped; nothing was written")
+    rows = report.summarize(
+        series, len(dataset.train[1]), len(dataset.validation[1]) + len(dataset.test[1])
+    )
+    print(report.table(rows))
+    if config.json:
+        content = {
+            "machine": description,
+            "config": asdict(config),
+            "summary": rows,
+            "series": [asdict(one) for one in series],
+        }
+        text = json.dumps(content, indent=1, default=str)
+        try:
+            write_atomically(config.json, f"{text}\n".encode())
+        except OSError as error:
+            sys.exit(f"training.benchmark: error: --json {config.json} cannot be written: {error}")
+
+
+if __name__ == "__main__":
+    main()
