@@ -64,53 +64,53 @@ def test_channel_sums(shape, dtype):
     assert_same(gradients(kernels.channel_sums, inputs), gradients(reference, inputs), dtype)
 
 
+@tf.custom_gradient
+def sign(x):
+    return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x)), lambda upstream: tf.where(
+        tf.abs(x) <= 1, upstream, tf.zeros_like(upstream)
+    )
+
+
+OPTIONS = [
+    {},
+    {"relu": True},
+    {"copies": 2},
+    {"relu": True, "copies": 2},
+    {"padding": (1, 1, 1, 1)},
+    {"relu": True, "padding": (0, 1, 0, 2)},
+]
+
+
 @pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("add", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_scale_shift(shape, add, relu, dtype):
+def test_scale_shift(shape, add, options, dtype):
     def ours(x, scale, shift, *shortcuts):
-        return kernels.scale_shift(x, scale, shift, shortcuts, relu)
+        return kernels.scale_shift(x, scale, shift, shortcuts, **options)
 
     def reference(x, scale, shift, *shortcuts):
         y = tf.cast(x, tf.float32) * scale[:, None, None] + shift[:, None, None]
         for shortcut in shortcuts:
             y += tf.cast(shortcut, tf.float32)
-        return tf.cast(tf.nn.relu(y) if relu else y, dtype)
+        y = tf.cast(tf.nn.relu(y) if options.get("relu") else y, dtype)
+        results = [tf.identity(y) for _ in range(options.get("copies", 1))]
+        if padding := options.get("padding"):
+            frame = [(0, 0), padding[:2], padding[2:], (0, 0)]
+            results.append(tf.pad(sign(y), frame, constant_values=1))
+        return results
 
     channels = (shape[0], shape[-1])
     inputs = [draw(shape, dtype), draw(channels), draw(channels), *[draw(shape, dtype)] * add]
     assert_same(gradients(ours, inputs), gradients(reference, inputs), dtype)
 
 
-@pytest.mark.parametrize("dtype", CLOSE)
-@pytest.mark.parametrize("padding", [(1, 1, 1, 1), (0, 1, 0, 2)])
-def test_sign_pad(padding, dtype):
-    x = tf.concat([draw((2, 3, 4, 5), dtype), tf.zeros((1, 3, 4, 5), dtype)], 0)
-
-    def ours(x):
-        return kernels.sign_pad(x, padding)
-
-    @tf.custom_gradient
-    def sign(x):
-        return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x)), lambda upstream: tf.where(
-            tf.abs(x) <= 1, upstream, tf.zeros_like(upstream)
-        )
-
-    def reference(x):
-        frame = [(0, 0), padding[:2], padding[2:], (0, 0)]
-        return tf.pad(sign(x), frame, constant_values=1), tf.identity(x)
-
-    assert_same(gradients(ours, [x]), gradients(reference, [x]), dtype)
-
-
 def test_a_wrong_shape_is_an_error():
+    x, channels = draw((2, 4, 4, 3)), draw((2, 3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="scale and shift"):
-        kernels.scale_shift(draw((2, 4, 4, 3)), draw((2, 4)), draw((2, 4)), [], relu=True)
+        kernels.scale_shift(x, draw((2, 4)), draw((2, 4)))
     with pytest.raises(tf.errors.InvalidArgumentError, match="shortcut"):
-        kernels.scale_shift(
-            draw((2, 4, 4, 3)), draw((2, 3)), draw((2, 3)), [draw((2, 4, 4, 4))], relu=True
-        )
+        kernels.scale_shift(x, channels, channels, [draw((2, 4, 4, 4))])
 
 
 NETWORKS = {
@@ -150,6 +150,8 @@ def test_every_normalization_of_the_network_is_fused():
     kinds = {type(layer).__name__ for layer in fused(model).layers}
     assert "FusedBinaryConv" in kinds
     assert not kinds & {"BatchNormalization", "SqueezeExcite", "Add"}
+    convolutions = [layer for layer in fused(model).layers if "Quant" in type(layer).__name__]
+    assert len(convolutions) == 4  # the first, two shortcuts and the dense layer
 
 
 def test_frozen_normalizations_keep_their_statistics():

@@ -10,7 +10,8 @@ pass takes the sums of every channel and image, from which everything about sing
 Gradients take two passes. The kernels are in training/kernels.
 """
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import larq as lq
@@ -35,28 +36,34 @@ def fused(model: tf.keras.Model) -> tf.keras.Model:
 class FusedNorm(tf.keras.layers.Layer):
     """ReLU(attention(norm(x)) + shortcut), where all but the batch norm may be absent.
 
-    Input: x, or [x, shortcut], each (batch, height, width, channels); output: one such map. The
+    Input: x, or [x, shortcut], each (batch, height, width, channels). Output: a list of such maps,
+    equal copies of the result, and its framed signs where told (`kernels.scale_shift`). The
     statistics and the arithmetic are float32, whatever the inputs are.
 
     Args:
         norm: The batch norm whose variables to use.
         attention: The squeeze-and-excitation module whose variables to use.
         relu: Whether a ReLU comes last.
+        copies: One for each use of the result, at most 2.
+        padding: Of the signs, where they are wanted.
     """
 
     def __init__(
         self,
         norm: tf.keras.layers.BatchNormalization,
-        attention: SqueezeExcite | None = None,
-        relu: bool = False,
+        attention: SqueezeExcite | None,
+        *,
+        relu: bool,
+        copies: int,
+        padding: Sequence[int],
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.norm = norm
         self.attention = attention
-        self.relu = relu
+        self._options = {"relu": relu, "copies": copies, "padding": tuple(padding)}
 
-    def call(self, inputs: Any, training: Any = None) -> tf.Tensor:
+    def call(self, inputs: Any, training: Any = None) -> list[tf.Tensor]:
         """Scale and shift every channel of every image."""
         x, *shortcuts = tf.nest.flatten(inputs)
         positions = x.shape[1] * x.shape[2]
@@ -77,7 +84,7 @@ class FusedNorm(tf.keras.layers.Layer):
             gates = self.attention.gates_of_pooled(pooled, training=training)[:, 0, 0]
         else:
             gates = tf.ones([tf.shape(x)[0], 1])
-        return kernels.scale_shift(x, scale * gates, shift * gates, shortcuts, relu=self.relu)
+        return kernels.scale_shift(x, scale * gates, shift * gates, shortcuts, **self._options)
 
     def _remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for average, value in (
@@ -88,9 +95,7 @@ class FusedNorm(tf.keras.layers.Layer):
 
 
 class FusedBinaryConv(tf.keras.layers.Layer):
-    """A convolution of the input's signs, padded with ones.
-
-    Returns its result, and the input, which is to be used from then on in its place.
+    """A convolution whose input is signs in their frame already.
 
     Args:
         conv: The Larq layer whose variables to use.
@@ -100,12 +105,10 @@ class FusedBinaryConv(tf.keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.conv = conv
 
-    def call(self, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Signs, padding and convolution."""
-        (_, rows, columns, _) = self.conv._get_padding_same(inputs)
-        signs, inputs = kernels.sign_pad(inputs, (*rows, *columns))
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolve."""
         kernel = self.conv.kernel_quantizer(tf.cast(self.conv.kernel, inputs.dtype))
-        return tf.nn.conv2d(signs, kernel, self.conv.strides, "VALID"), inputs
+        return tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID")
 
 
 class _Rewriting:
@@ -113,54 +116,80 @@ class _Rewriting:
 
     def __init__(self, model: tf.keras.Model) -> None:
         self._model = model
-        self._uses = Counter(parent.name for layer in model.layers for parent in _parents(layer))
-        self._outputs: dict[str, tf.Tensor] = {}
+        self._users: dict[str, list[tf.keras.layers.Layer]] = defaultdict(list)
+        for layer in model.layers:
+            for parent in _parents(layer):
+                self._users[parent.name].append(layer)
+        self._copies: dict[str, list[tf.Tensor]] = {}  # of what a layer gives, one for each use
+        self._signs: dict[str, tf.Tensor] = {}
 
     def result(self) -> tf.keras.Model:
         outputs = [self._output(layer) for layer in self._model._output_layers]
         return tf.keras.Model(self._model.inputs, outputs, name=self._model.name)
 
     def _output(self, layer: tf.keras.layers.Layer) -> tf.Tensor:
-        if layer.name not in self._outputs:
-            self._outputs[layer.name] = self._call(layer)
-        return self._outputs[layer.name]
+        if layer.name not in self._copies:
+            self._copies[layer.name] = self._call(layer)
+        copies = self._copies[layer.name]
+        return copies.pop() if len(copies) > 1 else copies[0]
 
-    def _call(self, layer: tf.keras.layers.Layer) -> tf.Tensor:
+    def _call(self, layer: tf.keras.layers.Layer) -> list[tf.Tensor]:
         if isinstance(layer, tf.keras.layers.InputLayer):
-            return layer.output
-        if _has_binary_input(layer):
-            (parent,) = _parents(layer)
+            return [layer.output]
+        if match := self._match(layer):
+            return self._call_norm(layer, *match)
+        inputs = [self._output(parent) for parent in _parents(layer)]
+        if _has_binary_input(layer) and _parents(layer)[0].name in self._signs:
             conv = FusedBinaryConv(layer, name=f"fused_{layer.name}")
-            result, self._outputs[parent.name] = conv(self._output(parent))
-            return result
-        called, parents = self._match(layer) or (layer, _parents(layer))
-        inputs = [self._output(parent) for parent in parents]
-        return called(inputs if len(inputs) > 1 else inputs[0])
+            return [conv(self._signs[_parents(layer)[0].name])]
+        return [layer(inputs if len(inputs) > 1 else inputs[0])]
 
-    def _match(self, last: tf.keras.layers.Layer) -> tuple[FusedNorm, list[Any]] | None:
-        """The fused layer that ends in `last`, and the layers that it gets its inputs from."""
+    def _call_norm(
+        self,
+        last: tf.keras.layers.Layer,
+        norm: tf.keras.layers.BatchNormalization,
+        attention: SqueezeExcite | None,
+        shortcuts: list[tf.keras.layers.Layer],
+    ) -> list[tf.Tensor]:
+        users = self._users[last.name]
+        binary = [user for user in users if _has_binary_input(user)]
+        rows_and_columns = [
+            user._get_spatial_padding_same(last.output_shape[1:-1]) for user in binary[:1]
+        ]
+        fused_norm = FusedNorm(
+            norm,
+            attention,
+            relu=isinstance(last, tf.keras.layers.ReLU),
+            copies=2 if len(users) == 2 and not binary else 1,
+            padding=tf.nest.flatten(rows_and_columns),
+            name=f"fused_{last.name}",
+        )
+        copies = fused_norm([self._output(x) for x in [*_parents(norm), *shortcuts]])
+        if binary:
+            self._signs[last.name] = copies.pop()
+        return copies
+
+    def _match(self, last: tf.keras.layers.Layer) -> tuple[Any, Any, Any] | None:
+        """Batch norm, attention and shortcuts, where `last` is what a fused layer ends in."""
         layer = last
-        relu = isinstance(layer, tf.keras.layers.ReLU)
-        if relu:
+        if isinstance(layer, tf.keras.layers.ReLU):
             layer = self._above(layer)
         shortcuts = []
         if isinstance(layer, tf.keras.layers.Add):
             addends = _parents(layer)
-            branch = next((a for a in addends if self._is_normed(a)), None)
-            if branch:
-                shortcuts = [a for a in addends if a is not branch]
-                layer = branch
+            branch = next((addend for addend in addends if self._is_normed(addend)), None)
+            shortcuts = [addend for addend in addends if addend is not branch]
+            layer = branch
         attention = None
         if isinstance(layer, SqueezeExcite):
             attention, layer = layer, self._above(layer)
         if not isinstance(layer, tf.keras.layers.BatchNormalization) or len(shortcuts) > 1:
             return None
-        norm = FusedNorm(layer, attention, relu, name=f"fused_{last.name}")
-        return norm, [*_parents(layer), *shortcuts]
+        return layer, attention, shortcuts
 
     def _is_normed(self, layer: tf.keras.layers.Layer) -> bool:
         """Whether the layer is a batch norm, or attention to one, for this use alone."""
-        if self._uses[layer.name] > 1:
+        if len(self._users[layer.name]) > 1:
             return False
         if isinstance(layer, SqueezeExcite):
             layer = self._above(layer)
@@ -169,7 +198,7 @@ class _Rewriting:
     def _above(self, layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer | None:
         """The layer that feeds this one alone."""
         (parent,) = _parents(layer)
-        return parent if self._uses[parent.name] == 1 else None
+        return parent if len(self._users[parent.name]) == 1 else None
 
 
 def _parents(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:

@@ -92,9 +92,16 @@ def _channel_sums_grad(op: tf.Operation, sums: tf.Tensor, same: tf.Tensor) -> tf
 
 
 def scale_shift(
-    x: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor, shortcuts: Sequence[tf.Tensor], relu: bool
-) -> tf.Tensor:
-    """Compute scale * x + shift + shortcut, and ReLU where told.
+    x: tf.Tensor,
+    scale: tf.Tensor,
+    shift: tf.Tensor,
+    shortcuts: Sequence[tf.Tensor] = (),
+    *,
+    relu: bool = False,
+    copies: int = 1,
+    padding: Sequence[int] = (),
+) -> list[tf.Tensor]:
+    """Compute y = scale * x + shift + shortcut, and ReLU where told.
 
     Args:
         x: The feature map.
@@ -102,46 +109,42 @@ def scale_shift(
         shift: (batch, channels).
         shortcuts: None, or one feature map of the shape of x.
         relu: Whether to set negative results to 0.
+        copies: How often y is returned, 1 or 2: one for each use, so that the gradients of both
+            are added up in the same pass.
+        padding: Where given (rows above and below, columns to the left and to the right), the
+            signs of y (of 0 it is 1) are returned too, in a frame of ones. Their gradient passes
+            where |y| <= 1, as `ste_sign`'s.
 
     Returns:
-        A feature map.
+        y, as often as told, and the signs.
     """
-    return library().larq_seresnet_scale_shift(
-        x=x, scale=scale, shift=shift, shortcut=shortcuts, relu=relu
+    result = library().larq_seresnet_scale_shift(
+        x=x,
+        scale=scale,
+        shift=shift,
+        shortcut=shortcuts,
+        relu=relu,
+        copies=copies,
+        padding=padding,
+        framed=1 if padding else 0,
     )
+    return [*result.y, *result.signs]
 
 
 @tf.RegisterGradient("LarqSeresnetScaleShift")
-def _scale_shift_grad(op: tf.Operation, upstream: tf.Tensor) -> list[tf.Tensor]:
+def _scale_shift_grad(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor]:
     x, scale, _, *shortcuts = op.inputs
-    relu = op.get_attr("relu")
+    relu, copies = op.get_attr("relu"), op.get_attr("copies")
+    passes = len(upstream) == 1 and not relu  # what comes is the shortcut's gradient
     gradients = library().larq_seresnet_scale_shift_grad(
-        upstream=upstream,
+        upstream=upstream[:copies],
+        signs=upstream[copies:],
         y=op.outputs[0],
         x=x,
         scale=scale,
         relu=relu,
-        shortcuts=len(shortcuts) if relu else 0,
+        padding=op.get_attr("padding"),
+        shortcuts=0 if passes else len(shortcuts),
     )
-    of_shortcuts = gradients.shortcut_grad if relu else [upstream] * len(shortcuts)
+    of_shortcuts = upstream[: len(shortcuts)] if passes else gradients.shortcut_grad
     return [gradients.x_grad, gradients.scale_grad, gradients.shift_grad, *of_shortcuts]
-
-
-def sign_pad(x: tf.Tensor, padding: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Signs (of 0 it is 1), with ones around; the gradient passes where |x| <= 1.
-
-    Args:
-        x: The feature map.
-        padding: Rows above and below, columns to the left and to the right.
-
-    Returns:
-        The framed signs, and x, as in `channel_sums`.
-    """
-    return library().larq_seresnet_sign_pad(x=x, padding=padding)
-
-
-@tf.RegisterGradient("LarqSeresnetSignPad")
-def _sign_pad_grad(op: tf.Operation, upstream: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
-    return library().larq_seresnet_sign_pad_grad(
-        upstream=upstream, same=same, x=op.inputs[0], padding=op.get_attr("padding")
-    )

@@ -4,8 +4,10 @@
 // Feature maps are (batch, height, width, channels) in float32 or bfloat16; every sum is float32.
 // Images are shared out among threads and summed up in order: results do not depend on timing.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #include "tensorflow/core/framework/op.h"
@@ -17,6 +19,7 @@ namespace {
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
+using tensorflow::OpInputList;
 using tensorflow::OpOutputList;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
@@ -55,24 +58,23 @@ struct ValueOf<bfloat16> {
   using Type = BFloat16;
 };
 
-// One image is `rows` rows of `span` values, a multiple of the channels; `kLanes` of a row are
-// worked on together, and lane i of block b belongs to channel (b + i) % channels.
+// Work is done on `kLanes` neighbouring values at once. A line of an image is divided into spans, of
+// the lanes or a multiple of them, such that lane i of block b of every span is of one channel.
 constexpr int kLanes = 64;
 
 struct Layout {
-  int64_t images, positions, channels, rows, span;
+  int64_t images, lines, line, channels, span;
   bool wide;
 
   explicit Layout(const Tensor& x)
-      : images(x.dim_size(0)), positions(x.dim_size(1) * x.dim_size(2)), channels(x.dim_size(3)) {
-    span = channels < kLanes ? kLanes : channels;
-    const int64_t size = positions * channels;
-    wide = span % channels == 0 && span % kLanes == 0 && size % span == 0;
+      : images(x.dim_size(0)), lines(x.dim_size(1)), line(x.dim_size(2) * x.dim_size(3)),
+        channels(x.dim_size(3)) {
+    span = std::max<int64_t>(channels, kLanes);
+    wide = span % channels == 0 && span % kLanes == 0 && line % span == 0;
     if (!wide) span = channels;
-    rows = span ? size / span : 0;
   }
 
-  int64_t size() const { return positions * channels; }
+  int64_t size() const { return lines * line; }
 
   // Calls work(image, lanes) for every image, with the lanes as a compile-time constant.
   template <typename Work>
@@ -89,7 +91,62 @@ struct Layout {
     const auto& threads = *context->device()->tensorflow_cpu_worker_threads();
     threads.workers->ParallelFor(images, size(), range);
   }
+
+  // Calls work(offset, h) for the block of every span, in line h, from the first line to the last.
+  template <typename Work>
+  void ForSpans(int64_t image, int64_t block, const Work& work) const {
+    int64_t offset = image * size() + block;
+    for (int64_t h = 0; h < lines; ++h) {
+      for (int64_t end = offset + line; offset < end; offset += span) work(offset, h);
+    }
+  }
 };
+
+// A frame of ones around the signs of an image.
+struct Frame {
+  int64_t top = 0, bottom = 0, left = 0, right = 0;  // left and right: in values, not pixels
+
+  Frame(const std::vector<int64_t>& padding, int64_t channels) {
+    if (padding.empty()) return;
+    top = padding[0];
+    bottom = padding[1];
+    left = padding[2] * channels;
+    right = padding[3] * channels;
+  }
+
+  TensorShape ShapeAround(const Tensor& x) const {
+    const int64_t channels = x.dim_size(3);
+    return TensorShape({x.dim_size(0), x.dim_size(1) + top + bottom,
+                        x.dim_size(2) + (left + right) / channels, channels});
+  }
+
+  int64_t SizeAround(const Layout& x) const {
+    return (x.lines + top + bottom) * (left + x.line + right);
+  }
+
+  // What is to be added to the offset of a value in line h of x, to find it in the frame.
+  int64_t Displacement(const Layout& x, int64_t image, int64_t h) const {
+    return image * (SizeAround(x) - x.size()) + top * (left + x.line + right) +
+           h * (left + right) + left;
+  }
+
+  template <typename Stored>
+  void Fill(const Layout& x, Stored* image, Stored one) const {
+    const int64_t width = left + x.line + right;
+    image = std::fill_n(image, top * width, one);
+    for (int64_t h = 0; h < x.lines; ++h) {
+      image = std::fill_n(image, left, one) + x.line;
+      image = std::fill_n(image, right, one);
+    }
+    std::fill_n(image, bottom * width, one);
+  }
+};
+
+// Calls work with the flag as a compile-time constant.
+template <typename Work>
+void WithConstant(bool flag, const Work& work) {
+  flag ? work(std::true_type()) : work(std::false_type());
+}
 
 // The coefficients of the channels of the lanes from `block` on.
 template <int kWidth>
@@ -150,15 +207,14 @@ class ChannelSums : public OpKernel {
       std::fill_n(sum, layout.channels, 0.0f);
       std::fill_n(square, layout.channels, 0.0f);
       for (int64_t block = 0; block < layout.span; block += kWidth) {
-        const auto* row = from + image * layout.size() + block;
         Sums<kWidth> s, q;
-        for (int64_t r = 0; r < layout.rows; ++r, row += layout.span) {
+        layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
           for (int i = 0; i < kWidth; ++i) {
-            const float value = V::Load(row[i]);
+            const float value = V::Load(from[offset + i]);
             s.value[i] += value;
             q.value[i] += value * value;
           }
-        }
+        });
         s.AddTo(sum, block, layout.channels);
         q.AddTo(square, block, layout.channels);
       }
@@ -196,18 +252,18 @@ class ChannelSumsGrad : public OpKernel {
       for (int64_t block = 0; block < layout.span; block += kWidth) {
         const Coefficients<kWidth> s(first + at, block, layout.channels);
         const Coefficients<kWidth> q(second + at, block, layout.channels);
-        int64_t offset = image * layout.size() + block;
-        for (int64_t r = 0; r < layout.rows; ++r, offset += layout.span) {
+        layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
           for (int i = 0; i < kWidth; ++i) {
             to[offset + i] = V::Store(V::Load(above[offset + i]) + s.value[i] +
                                       2.0f * V::Load(from[offset + i]) * q.value[i]);
           }
-        }
+        });
       }
     });
   }
 };
 
+// Attributes: relu; padding of the signs that come with the result, empty where none are wanted.
 template <typename T>
 class ScaleShift : public OpKernel {
   using V = typename ValueOf<T>::Type;
@@ -215,6 +271,7 @@ class ScaleShift : public OpKernel {
  public:
   explicit ScaleShift(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
+    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
   }
 
   void Compute(OpKernelContext* context) override {
@@ -223,53 +280,59 @@ class ScaleShift : public OpKernel {
     const Tensor& shift = context->input(2);
     REQUIRE(context, x.dims() == 4, "x must have 4 dimensions");
     const Layout layout(x);
+    const Frame frame(padding_, layout.channels);
     REQUIRE(context,
             Matches(scale, {layout.images, layout.channels}) && scale.shape() == shift.shape(),
             "scale and shift must have the shape (batch, channels)");
     const bool add = context->num_inputs() > 3;
     REQUIRE(context, !add || context->input(3).shape() == x.shape(),
             "the shortcut must have the shape of x");
-    Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
-    if (add && relu_) {
-      Apply<true, true>(context, layout, result);
-    } else if (add) {
-      Apply<true, false>(context, layout, result);
-    } else if (relu_) {
-      Apply<false, true>(context, layout, result);
-    } else {
-      Apply<false, false>(context, layout, result);
-    }
-  }
+    OpOutputList copies, framed;
+    OP_REQUIRES_OK(context, context->output_list("y", &copies));
+    OP_REQUIRES_OK(context, context->output_list("signs", &framed));
+    Tensor *result, *signs = nullptr;
+    OP_REQUIRES_OK(context, copies.allocate(0, x.shape(), &result));
+    for (int i = 1; i < copies.size(); ++i) copies.set(i, *result);
+    if (framed.size()) OP_REQUIRES_OK(context, framed.allocate(0, frame.ShapeAround(x), &signs));
 
- private:
-  template <bool kAdd, bool kRelu>
-  void Apply(OpKernelContext* context, const Layout& layout, Tensor* result) {
-    const auto* from = Data<V>(context->input(0));
-    const float* scale = context->input(1).flat<float>().data();
-    const float* shift = context->input(2).flat<float>().data();
-    const auto* shortcut = kAdd ? Data<V>(context->input(3)) : from;
+    const auto* from = Data<V>(x);
+    const float* scales = scale.flat<float>().data();
+    const float* shifts = shift.flat<float>().data();
+    const auto* shortcut = add ? Data<V>(context->input(3)) : nullptr;
     auto* to = Data<V>(result);
-    layout.ForImages(context, [&](int64_t image, auto lanes) {
-      constexpr int kWidth = decltype(lanes)::value;
-      const int64_t at = image * layout.channels;
-      for (int64_t block = 0; block < layout.span; block += kWidth) {
-        const Coefficients<kWidth> a(scale + at, block, layout.channels);
-        const Coefficients<kWidth> b(shift + at, block, layout.channels);
-        int64_t offset = image * layout.size() + block;
-        for (int64_t r = 0; r < layout.rows; ++r, offset += layout.span) {
-          for (int i = 0; i < kWidth; ++i) {
-            float value = V::Load(from[offset + i]) * a.value[i] + b.value[i];
-            if (kAdd) value += V::Load(shortcut[offset + i]);
-            if (kRelu) value = value > 0.0f ? value : 0.0f;
-            to[offset + i] = V::Store(value);
-          }
+    auto* sign = signs ? Data<V>(signs) : nullptr;
+    const auto apply = [&](auto adds, auto rectifies, auto gives_signs) {
+      layout.ForImages(context, [&](int64_t image, auto lanes) {
+        constexpr int kWidth = decltype(lanes)::value;
+        const auto one = V::Store(1.0f), minus_one = V::Store(-1.0f);
+        const int64_t at = image * layout.channels;
+        if (gives_signs) frame.Fill(layout, sign + image * frame.SizeAround(layout), one);
+        for (int64_t block = 0; block < layout.span; block += kWidth) {
+          const Coefficients<kWidth> a(scales + at, block, layout.channels);
+          const Coefficients<kWidth> b(shifts + at, block, layout.channels);
+          layout.ForSpans(image, block, [&](int64_t offset, int64_t h) {
+            const int64_t inside = frame.Displacement(layout, image, h) + offset;
+            for (int i = 0; i < kWidth; ++i) {
+              float value = V::Load(from[offset + i]) * a.value[i] + b.value[i];
+              if (adds) value += V::Load(shortcut[offset + i]);
+              if (rectifies) value = value > 0.0f ? value : 0.0f;
+              to[offset + i] = V::Store(value);
+              if (gives_signs) sign[inside + i] = value >= 0.0f ? one : minus_one;
+            }
+          });
         }
-      }
+      });
+    };
+    WithConstant(add, [&](auto adds) {
+      WithConstant(relu_, [&](auto rectifies) {
+        WithConstant(signs, [&](auto gives_signs) { apply(adds, rectifies, gives_signs); });
+      });
     });
   }
 
+ private:
   bool relu_;
+  std::vector<int64_t> padding_;
 };
 
 template <typename T>
@@ -279,182 +342,90 @@ class ScaleShiftGrad : public OpKernel {
  public:
   explicit ScaleShiftGrad(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
+    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
   }
 
   void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(2);
+    OpInputList upstream, framed;
+    OP_REQUIRES_OK(context, context->input_list("upstream", &upstream));
+    OP_REQUIRES_OK(context, context->input_list("signs", &framed));
+    const int next = upstream.size() + framed.size();
+    const Tensor& y = context->input(next);
+    const Tensor& x = context->input(next + 1);
+    const Tensor& scale = context->input(next + 2);
     REQUIRE(context, x.dims() == 4, "x must have 4 dimensions");
+    REQUIRE(context, upstream.size() <= 2, "y may have at most two copies");
     const Layout layout(x);
-    REQUIRE(context,
-            context->input(0).shape() == x.shape() && context->input(1).shape() == x.shape(),
-            "upstream and y must have the shape of x");
-    REQUIRE(context, Matches(context->input(3), {layout.images, layout.channels}),
+    const Frame frame(padding_, layout.channels);
+    for (const Tensor& gradient : upstream) {
+      REQUIRE(context, gradient.shape() == x.shape(), "upstream must have the shape of x");
+    }
+    for (const Tensor& gradient : framed) {
+      REQUIRE(context, gradient.shape() == frame.ShapeAround(x),
+              "the gradient of the signs must have their shape");
+    }
+    REQUIRE(context, y.shape() == x.shape(), "y must have the shape of x");
+    REQUIRE(context, Matches(scale, {layout.images, layout.channels}),
             "scale must have the shape (batch, channels)");
-    Tensor *result, *scale, *shift, *shortcut = nullptr;
+    Tensor *result, *scale_grad, *shift_grad, *shortcut_grad = nullptr;
     OP_REQUIRES_OK(context,
                    context->forward_input_or_allocate_output({0}, 0, x.shape(), &result));
-    const TensorShape channels({layout.images, layout.channels});
-    OP_REQUIRES_OK(context, context->allocate_output(1, channels, &scale));
-    OP_REQUIRES_OK(context, context->allocate_output(2, channels, &shift));
+    OP_REQUIRES_OK(context, context->allocate_output(1, scale.shape(), &scale_grad));
+    OP_REQUIRES_OK(context, context->allocate_output(2, scale.shape(), &shift_grad));
     const bool add = context->num_outputs() > 3;
-    if (add) OP_REQUIRES_OK(context, context->allocate_output(3, x.shape(), &shortcut));
-    if (add && relu_) {
-      Apply<true, true>(context, layout, result, scale, shift, shortcut);
-    } else if (add) {
-      Apply<true, false>(context, layout, result, scale, shift, shortcut);
-    } else if (relu_) {
-      Apply<false, true>(context, layout, result, scale, shift, shortcut);
-    } else {
-      Apply<false, false>(context, layout, result, scale, shift, shortcut);
-    }
-  }
+    if (add) OP_REQUIRES_OK(context, context->allocate_output(3, x.shape(), &shortcut_grad));
 
- private:
-  template <bool kAdd, bool kRelu>
-  void Apply(OpKernelContext* context, const Layout& layout, Tensor* result, Tensor* scale_grad,
-             Tensor* shift_grad, Tensor* shortcut_grad) {
-    const auto* above = Data<V>(context->input(0));
-    const auto* y = Data<V>(context->input(1));
-    const auto* from = Data<V>(context->input(2));
-    const float* scale = context->input(3).flat<float>().data();
+    const auto* first = Data<V>(upstream[0]);
+    const auto* second = upstream.size() > 1 ? Data<V>(upstream[1]) : nullptr;
+    const auto* sign = framed.size() ? Data<V>(framed[0]) : nullptr;
+    const auto* outcome = Data<V>(y);
+    const auto* from = Data<V>(x);
+    const float* factors = scale.flat<float>().data();
     auto* to = Data<V>(result);
-    auto* shortcut = kAdd ? Data<V>(shortcut_grad) : to;
+    auto* shortcut = add ? Data<V>(shortcut_grad) : nullptr;
     float* scales = scale_grad->flat<float>().data();
     float* shifts = shift_grad->flat<float>().data();
-    layout.ForImages(context, [&](int64_t image, auto lanes) {
-      constexpr int kWidth = decltype(lanes)::value;
-      const int64_t at = image * layout.channels;
-      std::fill_n(scales + at, layout.channels, 0.0f);
-      std::fill_n(shifts + at, layout.channels, 0.0f);
-      for (int64_t block = 0; block < layout.span; block += kWidth) {
-        const Coefficients<kWidth> a(scale + at, block, layout.channels);
-        Sums<kWidth> of_scale, of_shift;
-        int64_t offset = image * layout.size() + block;
-        for (int64_t r = 0; r < layout.rows; ++r, offset += layout.span) {
-          for (int i = 0; i < kWidth; ++i) {
-            float gradient = V::Load(above[offset + i]);
-            if (kRelu) gradient = V::Load(y[offset + i]) > 0.0f ? gradient : 0.0f;
-            of_shift.value[i] += gradient;
-            of_scale.value[i] += gradient * V::Load(from[offset + i]);
-            if (kAdd) shortcut[offset + i] = V::Store(gradient);
-            to[offset + i] = V::Store(gradient * a.value[i]);
-          }
+    const auto apply = [&](auto adds, auto rectified, auto gave_signs, auto gave_copies) {
+      layout.ForImages(context, [&](int64_t image, auto lanes) {
+        constexpr int kWidth = decltype(lanes)::value;
+        const int64_t at = image * layout.channels;
+        std::fill_n(scales + at, layout.channels, 0.0f);
+        std::fill_n(shifts + at, layout.channels, 0.0f);
+        for (int64_t block = 0; block < layout.span; block += kWidth) {
+          const Coefficients<kWidth> a(factors + at, block, layout.channels);
+          Sums<kWidth> of_scale, of_shift;
+          layout.ForSpans(image, block, [&](int64_t offset, int64_t h) {
+            const int64_t inside = frame.Displacement(layout, image, h) + offset;
+            for (int i = 0; i < kWidth; ++i) {
+              float gradient = V::Load(first[offset + i]);
+              if (gave_copies) gradient += V::Load(second[offset + i]);
+              const float value = V::Load(outcome[offset + i]);
+              if (gave_signs) {
+                gradient += value <= 1.0f && value >= -1.0f ? V::Load(sign[inside + i]) : 0.0f;
+              }
+              if (rectified) gradient = value > 0.0f ? gradient : 0.0f;
+              of_shift.value[i] += gradient;
+              of_scale.value[i] += gradient * V::Load(from[offset + i]);
+              if (adds) shortcut[offset + i] = V::Store(gradient);
+              to[offset + i] = V::Store(gradient * a.value[i]);
+            }
+          });
+          of_scale.AddTo(scales + at, block, layout.channels);
+          of_shift.AddTo(shifts + at, block, layout.channels);
         }
-        of_scale.AddTo(scales + at, block, layout.channels);
-        of_shift.AddTo(shifts + at, block, layout.channels);
-      }
+      });
+    };
+    WithConstant(add, [&](auto adds) {
+      WithConstant(relu_, [&](auto rectified) {
+        WithConstant(sign, [&](auto gave_signs) {
+          WithConstant(second, [&](auto copies) { apply(adds, rectified, gave_signs, copies); });
+        });
+      });
     });
   }
 
+ private:
   bool relu_;
-};
-
-// The signs of the image inside a frame of ones: rows of the image lie in rows of the framed one.
-struct Frame {
-  int64_t images, height, width, channels;
-  std::vector<int64_t> padding;  // top, bottom, left, right
-
-  Frame(const Tensor& x, const std::vector<int64_t>& padding)
-      : images(x.dim_size(0)), height(x.dim_size(1)), width(x.dim_size(2)),
-        channels(x.dim_size(3)), padding(padding) {}
-
-  int64_t row() const { return width * channels; }
-  int64_t framed_height() const { return height + padding[0] + padding[1]; }
-  int64_t framed_row() const { return (width + padding[2] + padding[3]) * channels; }
-  int64_t left() const { return padding[2] * channels; }
-  TensorShape framed_shape() const {
-    return TensorShape({images, framed_height(), width + padding[2] + padding[3], channels});
-  }
-
-  template <typename Work>
-  void ForImages(OpKernelContext* context, const Work& work) const {
-    const auto& threads = *context->device()->tensorflow_cpu_worker_threads();
-    threads.workers->ParallelFor(images, framed_height() * framed_row(),
-                                 [&](int64_t begin, int64_t end) {
-                                   for (int64_t image = begin; image < end; ++image) work(image);
-                                 });
-  }
-};
-
-template <typename T>
-class SignPad : public OpKernel {
-  using V = typename ValueOf<T>::Type;
-
- public:
-  explicit SignPad(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
-    REQUIRE(context, padding_.size() == 4, "padding must be top, bottom, left, right");
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& x = context->input(0);
-    REQUIRE(context, x.dims() == 4, "x must have 4 dimensions");
-    const Frame frame(x, padding_);
-    Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, frame.framed_shape(), &result));
-    context->set_output(1, x);
-    const auto* from = Data<V>(x);
-    auto* to = Data<V>(result);
-    frame.ForImages(context, [&](int64_t image) {
-      const auto one = V::Store(1.0f), minus_one = V::Store(-1.0f);
-      const int64_t row = frame.row(), top = frame.padding[0];
-      const auto* value = from + image * frame.height * row;
-      auto* out = to + image * frame.framed_height() * frame.framed_row();
-      for (int64_t h = -top; h < frame.framed_height() - top; ++h, out += frame.framed_row()) {
-        std::fill_n(out, frame.framed_row(), one);
-        if (h < 0 || h >= frame.height) continue;
-        auto* inner = out + frame.left();
-        for (int64_t i = 0; i < row; ++i) inner[i] = V::Load(value[i]) >= 0.0f ? one : minus_one;
-        value += row;
-      }
-    });
-  }
-
- private:
-  std::vector<int64_t> padding_;
-};
-
-template <typename T>
-class SignPadGrad : public OpKernel {
-  using V = typename ValueOf<T>::Type;
-
- public:
-  explicit SignPadGrad(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
-    REQUIRE(context, padding_.size() == 4, "padding must be top, bottom, left, right");
-  }
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& upstream = context->input(0);
-    const Tensor& same = context->input(1);
-    const Tensor& x = context->input(2);
-    REQUIRE(context, x.dims() == 4, "x must have 4 dimensions");
-    const Frame frame(x, padding_);
-    REQUIRE(context, upstream.shape() == frame.framed_shape() && same.shape() == x.shape(),
-            "the upstream gradients must have the shapes of the results");
-    Tensor* result;
-    OP_REQUIRES_OK(context,
-                   context->forward_input_or_allocate_output({1}, 0, x.shape(), &result));
-    const auto* above = Data<V>(upstream);
-    const auto* beside = Data<V>(same);
-    const auto* from = Data<V>(x);
-    auto* to = Data<V>(result);
-    frame.ForImages(context, [&](int64_t image) {
-      const int64_t row = frame.row();
-      const auto* gradient = above + frame.left() +
-                             (image * frame.framed_height() + frame.padding[0]) * frame.framed_row();
-      int64_t offset = image * frame.height * row;
-      for (int64_t h = 0; h < frame.height; ++h, offset += row, gradient += frame.framed_row()) {
-        for (int64_t i = 0; i < row; ++i) {
-          const float value = V::Load(from[offset + i]);
-          const float passed = value <= 1.0f && value >= -1.0f ? V::Load(gradient[i]) : 0.0f;
-          to[offset + i] = V::Store(V::Load(beside[offset + i]) + passed);
-        }
-      }
-    });
-  }
-
- private:
   std::vector<int64_t> padding_;
 };
 
@@ -490,19 +461,43 @@ REGISTER_OP("LarqSeresnetChannelSumsGrad")
 REGISTER_OP("LarqSeresnetScaleShift")
     .Attr("T: {float, bfloat16}")
     .Attr("relu: bool")
+    .Attr("copies: int >= 1")
+    .Attr("padding: list(int)")
+    .Attr("framed: int >= 0")
     .Attr("shortcuts: int >= 0")
     .Input("x: T")
     .Input("scale: float")
     .Input("shift: float")
     .Input("shortcut: shortcuts * T")
-    .Output("y: T")
-    .SetShapeFn(LikeInput<0>);
+    .Output("y: copies * T")
+    .Output("signs: framed * T")
+    .SetShapeFn([](InferenceContext* context) {
+      int copies;
+      std::vector<int64_t> padding;
+      TF_RETURN_IF_ERROR(context->GetAttr("copies", &copies));
+      TF_RETURN_IF_ERROR(context->GetAttr("padding", &padding));
+      const auto x = context->input(0);
+      for (int i = 0; i < copies; ++i) context->set_output(i, x);
+      if (context->num_outputs() > copies) {
+        if (padding.size() != 4) return InvalidArgument("padding: top, bottom, left, right");
+        tensorflow::shape_inference::DimensionHandle height, width;
+        TF_RETURN_IF_ERROR(context->Add(context->Dim(x, 1), padding[0] + padding[1], &height));
+        TF_RETURN_IF_ERROR(context->Add(context->Dim(x, 2), padding[2] + padding[3], &width));
+        context->set_output(copies, context->MakeShape({context->Dim(x, 0), height, width,
+                                                        context->Dim(x, 3)}));
+      }
+      return tensorflow::OkStatus();
+    });
 
 REGISTER_OP("LarqSeresnetScaleShiftGrad")
     .Attr("T: {float, bfloat16}")
     .Attr("relu: bool")
+    .Attr("copies: int >= 1")
+    .Attr("padding: list(int)")
+    .Attr("framed: int >= 0")
     .Attr("shortcuts: int >= 0")
-    .Input("upstream: T")
+    .Input("upstream: copies * T")
+    .Input("signs: framed * T")
     .Input("y: T")
     .Input("x: T")
     .Input("scale: float")
@@ -511,40 +506,15 @@ REGISTER_OP("LarqSeresnetScaleShiftGrad")
     .Output("shift_grad: float")
     .Output("shortcut_grad: shortcuts * T")
     .SetShapeFn([](InferenceContext* context) {
-      context->set_output(0, context->input(2));
-      context->set_output(1, context->input(3));
-      context->set_output(2, context->input(3));
-      for (int i = 3; i < context->num_outputs(); ++i) context->set_output(i, context->input(2));
+      const int scale = context->num_inputs() - 1;
+      context->set_output(0, context->input(scale - 1));
+      context->set_output(1, context->input(scale));
+      context->set_output(2, context->input(scale));
+      for (int i = 3; i < context->num_outputs(); ++i) {
+        context->set_output(i, context->input(scale - 1));
+      }
       return tensorflow::OkStatus();
     });
-
-REGISTER_OP("LarqSeresnetSignPad")
-    .Attr("T: {float, bfloat16}")
-    .Attr("padding: list(int)")
-    .Input("x: T")
-    .Output("y: T")
-    .Output("same: T")
-    .SetShapeFn([](InferenceContext* context) {
-      std::vector<int64_t> padding;
-      TF_RETURN_IF_ERROR(context->GetAttr("padding", &padding));
-      const auto x = context->input(0);
-      tensorflow::shape_inference::DimensionHandle height, width;
-      TF_RETURN_IF_ERROR(context->Add(context->Dim(x, 1), padding[0] + padding[1], &height));
-      TF_RETURN_IF_ERROR(context->Add(context->Dim(x, 2), padding[2] + padding[3], &width));
-      context->set_output(
-          0, context->MakeShape({context->Dim(x, 0), height, width, context->Dim(x, 3)}));
-      context->set_output(1, x);
-      return tensorflow::OkStatus();
-    });
-
-REGISTER_OP("LarqSeresnetSignPadGrad")
-    .Attr("T: {float, bfloat16}")
-    .Attr("padding: list(int)")
-    .Input("upstream: T")
-    .Input("same: T")
-    .Input("x: T")
-    .Output("x_grad: T")
-    .SetShapeFn(LikeInput<2>);
 
 #define REGISTER(name, type, ...)                                                                 \
   REGISTER_KERNEL_BUILDER(                                                                        \
@@ -554,8 +524,6 @@ REGISTER_OP("LarqSeresnetSignPadGrad")
   REGISTER("ChannelSums", type, ChannelSums<type>);              \
   REGISTER("ChannelSumsGrad", type, ChannelSumsGrad<type>);      \
   REGISTER("ScaleShift", type, ScaleShift<type>);                \
-  REGISTER("ScaleShiftGrad", type, ScaleShiftGrad<type>);        \
-  REGISTER("SignPad", type, SignPad<type>);                      \
-  REGISTER("SignPadGrad", type, SignPadGrad<type>)
+  REGISTER("ScaleShiftGrad", type, ScaleShiftGrad<type>)
 REGISTER_ALL(float);
 REGISTER_ALL(bfloat16);
