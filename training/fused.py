@@ -61,7 +61,7 @@ class FusedNorm(tf.keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.norm = norm
         self.attention = attention
-        self._options = {"relu": relu, "copies": copies, "padding": tuple(padding)}
+        self._options: dict[str, Any] = {"relu": relu, "copies": copies, "padding": tuple(padding)}
 
     def call(self, inputs: Any, training: Any = None) -> list[tf.Tensor]:
         """Scale and shift every channel of every image."""
