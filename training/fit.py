@@ -17,9 +17,10 @@ import tensorflow as tf
 
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags
+from training import UserError, curves, data, flags, targets
 from training.config import Config, Precision
 from training.gate_recorder import GateRecorder, attention_modules
+from training.recipes import RECIPES
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
 
@@ -55,10 +56,14 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(config.precision)
+    loss = "sparse_categorical_crossentropy"
+    if config.soft_targets:
+        loss = "categorical_crossentropy"
+        dataset = targets.one_hot(dataset, config.label_smoothing)
     model = folder.load_checkpoint()
     if model is None:
         model = build(config)
-        model.compile(_optimizer(config, steps), "sparse_categorical_crossentropy", ["accuracy"])
+        model.compile(_optimizer(config, steps), loss, ["accuracy"])
     finished = int(model.optimizer.iterations) // steps
     log = folder.load_log(finished) if finished else []
     folder.save_json("config.json", _description(config, dataset))
@@ -75,13 +80,7 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
         if finished < config.epochs:
             folder.withdraw_results()
             model.fit(
-                data.training_batches(
-                    dataset.train,
-                    batch_size=config.batch_size,
-                    seed=config.seed,
-                    epochs=range(finished, config.epochs),
-                    flip=dataset.source.flip,
-                ),
+                _training_batches(config, dataset, range(finished, config.epochs)),
                 steps_per_epoch=steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
@@ -94,6 +93,21 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     return model
 
 
+def _training_batches(config: Config, dataset: data.Data, epochs: range) -> tf.data.Dataset:
+    batches = data.training_batches(
+        dataset.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        epochs=epochs,
+        flip=dataset.source.flip,
+        cutout=config.cutout,
+    )
+    if config.distill == "none":
+        return batches
+    teacher = targets.load_teacher(config.distill, config.dataset)
+    return targets.distill(batches, teacher, config.distill_weight, config.distill_temperature)
+
+
 def build(config: Config) -> tf.keras.Model:
     """The untrained network, under Keras's global precision policy."""
     source = data.SOURCES[config.dataset]
@@ -101,6 +115,7 @@ def build(config: Config) -> tf.keras.Model:
         "width": config.width,
         "reduction": config.reduction,
         "gate": None if config.gate == "none" else config.gate,
+        "attention_scale": config.attention_scale,
         "fmb": config.fmb,
         "gradient": config.gradient,
         "classes": len(source.labels),
@@ -146,9 +161,10 @@ def _optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:
         rate = tf.keras.optimizers.schedules.CosineDecay(
             rate / 25, total - warmup, warmup_target=rate, warmup_steps=warmup
         )
+    decay = config.weight_decay or None
     if config.optimizer == "sgd":
-        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    return tf.keras.optimizers.Adam(rate)
+        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    return tf.keras.optimizers.Adam(rate, weight_decay=decay)
 
 
 def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
@@ -170,7 +186,9 @@ def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    config = flags.parse(Config, "python -m training.fit", __doc__.splitlines()[0], arguments)
+    config = flags.parse(
+        Config, "python -m training.fit", __doc__.splitlines()[0], arguments, RECIPES
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = fit(config)
