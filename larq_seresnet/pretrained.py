@@ -179,7 +179,7 @@ def _is_one_bit(weight: tf.Variable) -> bool:
 
 def _read(path: Path) -> Pretrained:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             facts = json.loads(archive["metadata"].tobytes())
             bits, values = archive["bits"], archive["values"]
         if facts.pop("sha256") != _checksum(facts, bits, values):

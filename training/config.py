@@ -53,6 +53,7 @@ class Config:
     )
     weight_decay: float = flag(0.0, "share of each weight that a step removes, times its rate")
     label_smoothing: float = flag(0.0, "share of the label that is spread over all classes")
+    padding: int = flag(4, "black pixels on each side of training images, before random crops")
     cutout: int = flag(0, "blacken a square of N pixels at a random place of each training image")
     distill: str = flag(
         "none",
@@ -71,8 +72,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must not be negative, not {self.seed}")
+        for name in ("seed", "padding", "cutout"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"--{name} must not be negative, not {value}")
         for name in ("learning_rate", "distill_temperature"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
@@ -81,8 +84,6 @@ class Config:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1, not {value}")
-        if self.cutout < 0:
-            raise ValueError(f"--cutout must not be negative, not {self.cutout}")
         if self.width % self.reduction:
             raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
         if self.fmb_epochs is not None and not self.fmb:

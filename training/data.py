@@ -16,7 +16,6 @@ import tensorflow as tf
 from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
 from training import UserError
 
-PADDING = 4  # pixels on each side, for the random crops
 EVALUATION_BATCH = 500
 
 # Images (n, 32, 32, 3) uint8, and labels (n,) int64 or, from targets.one_hot, (n, classes) float32.
@@ -120,11 +119,19 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
 
 
 def training_batches(
-    split: Split, *, batch_size: int, seed: int, epochs: range, flip: bool, cutout: int = 0
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    flip: bool,
+    padding: int = 4,
+    cutout: int = 0,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches of whole epochs, one after the other.
 
-    Every image is padded with black and cropped at random, and mirrored at random where `flip`.
+    Every image gets `padding` pixels of black on each side and is cropped at random, and mirrored
+    at random where `flip`.
     A square of `cutout` pixels around a random pixel is black (DeVries, Taylor, arXiv:1708.04552).
     Order and augmentation depend on `seed` and the epoch's number alone, so that a resumed run
     sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
@@ -135,7 +142,7 @@ def training_batches(
     """
     images, labels = split
     size = images.shape[1]
-    border = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
+    border = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     padded = tf.constant(np.pad(images, border))
     targets = tf.constant(labels)
     pixels = tf.range(size)
@@ -147,7 +154,7 @@ def training_batches(
         def batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, step)
             random = tf.random.stateless_uniform([3, batch_size], batch_seed)
-            top, left = tf.unstack(tf.cast(random[:2] * (2 * PADDING + 1), tf.int32))
+            top, left = tf.unstack(tf.cast(random[:2] * (2 * padding + 1), tf.int32))
             rows = top[:, None] + pixels
             columns = left[:, None] + pixels
             if flip:

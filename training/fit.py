@@ -100,6 +100,7 @@ def _training_batches(config: Config, dataset: data.Data, epochs: range) -> tf.d
         seed=config.seed,
         epochs=epochs,
         flip=dataset.source.flip,
+        padding=config.padding,
         cutout=config.cutout,
     )
     if config.distill == "none":

@@ -45,6 +45,8 @@ def test_every_gate_for_both_targets(
         {"width": 6, "reduction": 2},
         pytest.param({"width": 5}, marks=pytest.mark.slow),
         {"width": 9, "reduction": 3, "gate": "tanh"},
+        {"width": 6, "attention_scale": True},
+        pytest.param({"width": 6, "attention_scale": True, "fmb": False}, marks=pytest.mark.slow),
         pytest.param({"width": 20, "classes": 7}, marks=pytest.mark.slow),
         {"gate": None, "fmb": False},
     ],
