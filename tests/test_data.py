@@ -70,9 +70,8 @@ def test_without_padding_nothing_is_cropped(digits):
         digits.train, batch_size=100, seed=1, epochs=range(1), flip=False, padding=0
     )
 
-    assert images_of((np.concatenate([images for images, _ in batches]),)) <= images_of(
-        digits.train
-    )
+    shown = np.concatenate([images for images, _ in batches])
+    assert images_of((shown,)) <= images_of(digits.train)
 
 
 @pytest.mark.parametrize("flip", [False, True])
