@@ -4,6 +4,8 @@
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
     -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
+`weights="cifar10"` gives a trained network (`larq_seresnet.pretrained`).
+
 Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
 """
 

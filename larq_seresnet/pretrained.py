@@ -33,7 +33,8 @@ from larq_seresnet.layers import SqueezeExcite
 FOLDER = Path(__file__).parent / "weights"
 
 # They change how a network learns, or which images it takes, but not what its weights compute.
-_FREE = ("gradient", "input_shape")
+_FREE = {"gradient", "input_shape"}
+_FREE_WITH_FMB = _FREE | {"attention_scale"}  # FMB looks at signs alone
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ class Pretrained:
         builder, arguments = describe(model)
         if builder != self.builder:
             raise ValueError(f"the weights {self.name} are those of {self.builder}, not {builder}")
+        free = _FREE_WITH_FMB if arguments["fmb"] else _FREE
         for name, value in self.arguments.items():
-            if name not in _FREE and arguments[name] != value:
+            if name not in free and arguments[name] != value:
                 raise ValueError(
                     f"{name}={arguments[name]!r} contradicts the weights {self.name}, "
                     f"which have {name}={value!r}"

@@ -150,7 +150,6 @@ def test_a_changed_weight_does_not_pass_the_checksum(file):
         {"classes": 5},
         {"fmb": False},
         {"gate": "tanh"},
-        {"attention_scale": True},
         {"reduction": 2},
         {"activations": "binary"},
         {"gate": None, "fmb": False},
@@ -180,10 +179,21 @@ def test_the_normalization_comes_with_the_weights(tmp_path):
     assert np.ravel(loaded.get_layer("standardize").mean).tolist() == [1, 2, 3]
 
 
-def test_gradient_and_image_size_are_free(file):
-    model = SEResNet14Bin(width=4, gradient="cut", input_shape=(48, 40, 3), weights=file)
+def test_what_changes_no_output_is_free(file, images):
+    arguments = {"gradient": "cut", "attention_scale": True, "input_shape": (32, 32, 3)}
+    model = SEResNet14Bin(width=4, weights=file, **arguments)
 
-    assert model.output_shape == (None, 10)
+    assert np.array_equal(model(images), SEResNet14Bin(width=4, weights=file)(images))
+    larger = SEResNet14Bin(width=4, weights=file, input_shape=(48, 40, 3))
+    assert larger.output_shape == (None, 10)
+
+
+def test_without_fmb_the_scale_changes_the_outputs(tmp_path):
+    path = tmp_path / "model.npz"
+    pretrained.save(path, SEResNet14Bin(width=4, fmb=False), METADATA)
+
+    with pytest.raises(ValueError, match="attention_scale=True contradicts the weights"):
+        SEResNet14Bin(width=4, fmb=False, attention_scale=True, weights=path)
 
 
 def test_names_without_a_file_list_those_there_are(folder):

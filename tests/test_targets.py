@@ -101,6 +101,14 @@ def test_teachers_that_cannot_teach(tmp_path, monkeypatch):
         targets.load_teacher(str(tmp_path / "three.keras"), "digits")
 
 
+def test_a_run_without_its_teacher_leaves_no_run_behind(tmp_path):
+    arguments = ["--dataset", "digits", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="--distill nobody"):
+        fit.main([*arguments, "--distill", "nobody"])
+
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+
+
 @pytest.mark.slow
 def test_a_run_with_a_teacher_is_resumed_as_if_nothing_had_happened(tmp_path):
     SEResNet14(width=4).save(tmp_path / "teacher.keras")

@@ -35,6 +35,8 @@ def export(run: Path) -> Path:
         raise UserError(f"{run} is no finished run: it has no results.json")
     source = sources.load(str(run))
     dataset = source.metadata["dataset"]
+    if dataset not in data.SOURCES:
+        raise UserError(f"{run}: nothing is known about data set {dataset!r}")
     metadata = {
         "dataset": dataset,
         "labels": source.metadata["labels"],
@@ -42,7 +44,7 @@ def export(run: Path) -> Path:
         "licence": data.SOURCES[dataset].licence,
     }
     with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "draft.npz"
+        draft = Path(folder) / f"{run.name}.npz"
         pretrained.save(draft, source.model, metadata)
         try:
             model = build(draft)
@@ -73,9 +75,9 @@ def top1_error(model: tf.keras.Model, dataset: str, data_dir: str | Path | None 
     return float(100 * np.mean(probabilities.argmax(axis=-1) != labels))
 
 
-def table(folder: Path = pretrained.FOLDER) -> str:
-    """The README of a folder of weights."""
-    files = {path: pretrained.load(path) for path in sorted(folder.glob("*.npz"))}
+def table() -> str:
+    """The README of the folder of weights."""
+    files = {path: pretrained.load(path) for path in sorted(pretrained.FOLDER.glob("*.npz"))}
     lines = [
         "# Pretrained weights",
         "",

@@ -53,9 +53,12 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
             f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
             f"training images of {config.dataset}"
         )
+    tf.keras.mixed_precision.set_global_policy(config.precision)
+    teacher = None
+    if config.distill != "none":
+        teacher = targets.load_teacher(config.distill, config.dataset)
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    tf.keras.mixed_precision.set_global_policy(config.precision)
     loss = "sparse_categorical_crossentropy"
     if config.soft_targets:
         loss = "categorical_crossentropy"
@@ -80,7 +83,7 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
         if finished < config.epochs:
             folder.withdraw_results()
             model.fit(
-                _training_batches(config, dataset, range(finished, config.epochs)),
+                _training_batches(config, dataset, range(finished, config.epochs), teacher),
                 steps_per_epoch=steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
@@ -93,7 +96,9 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     return model
 
 
-def _training_batches(config: Config, dataset: data.Data, epochs: range) -> tf.data.Dataset:
+def _training_batches(
+    config: Config, dataset: data.Data, epochs: range, teacher: tf.keras.Model | None
+) -> tf.data.Dataset:
     batches = data.training_batches(
         dataset.train,
         batch_size=config.batch_size,
@@ -103,9 +108,8 @@ def _training_batches(config: Config, dataset: data.Data, epochs: range) -> tf.d
         padding=config.padding,
         cutout=config.cutout,
     )
-    if config.distill == "none":
+    if teacher is None:
         return batches
-    teacher = targets.load_teacher(config.distill, config.dataset)
     return targets.distill(batches, teacher, config.distill_weight, config.distill_temperature)
 
 

@@ -87,6 +87,12 @@ def test_gates_that_the_schedule_made_soft_are_exported_soft(network, pictures, 
     assert operators(convert(model, "litert", images=pictures))["LOGISTIC"] == 6
 
 
+def test_the_scale_of_binarized_gates_is_not_in_the_file(network, pictures):
+    plain, scaled = network(width=4), network(width=4, attention_scale=True)
+    scaled.set_weights(plain.get_weights())
+    assert convert(scaled, "litert", images=pictures) == convert(plain, "litert", images=pictures)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_uint8_images(network, pictures, agrees, target):
     model = network()
