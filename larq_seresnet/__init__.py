@@ -12,7 +12,7 @@ from types import ModuleType
 
 __version__ = version("larq-seresnet")
 
-_SUBMODULES = ("callbacks", "convert", "edge", "layers", "models")
+_SUBMODULES = ("callbacks", "convert", "edge", "layers", "models", "pretrained")
 
 
 def _use_keras_2() -> None:

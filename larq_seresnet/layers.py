@@ -102,6 +102,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
     Args:
         reduction: r; W_0 has channels / r outputs.
         gate: Activation of the pre-activation: "sigmoid", "tanh" or "hard_tanh".
+        scale: Divide the pre-activation by the root of the number of terms that the two
+            convolutions sum up, so that gates with 1-bit weights do not start saturated, where
+            their gradient is small. Off in P1. It moves no gate across FMB's threshold.
         fmb: Binarize the gate.
         gradient: FMB's gradient, "ste" or "cut".
         kernel_quantizer: Larq quantizer of both kernels, for instance "ste_sign"; `None` is float.
@@ -118,6 +121,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         gate: str = "sigmoid",
         fmb: bool = False,
         gradient: str = "ste",
+        scale: bool = False,
         kernel_quantizer: Any = None,
         input_quantizer: Any = None,
         **kwargs: Any,
@@ -127,6 +131,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             raise ValueError(f"reduction must be a positive integer, not {reduction!r}")
         self.reduction = reduction
         self.gate = gate
+        self.scale = scale
         self.fmb = FMB(gate, gradient, enabled=fmb, name="fmb")
         self.kernel_quantizer = float32_quantizer(kernel_quantizer)
         self.input_quantizer = float32_quantizer(input_quantizer)
@@ -170,10 +175,14 @@ class SqueezeExcite(tf.keras.layers.Layer):
 
     def preactivation_of_pooled(self, pooled: tf.Tensor, training: Any = None) -> tf.Tensor:
         """The same by the inputs' averages; both float32, (batch, 1, 1, channels)."""
-        if not self.input_quantizer:
-            return self.excite(tf.nn.relu(self.squeeze(pooled)))
-        squeezed = self.squeeze(self.norms[0](pooled, training=training))
-        return self.excite(self.norms[1](squeezed, training=training))
+        terms = self.squeeze.filters
+        if self.input_quantizer:
+            squeezed = self.squeeze(self.norms[0](pooled, training=training))
+            z = self.excite(self.norms[1](squeezed, training=training))
+        else:
+            terms *= pooled.shape[-1]
+            z = self.excite(tf.nn.relu(self.squeeze(pooled)))
+        return z * terms**-0.5 if self.scale else z
 
     def gates(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         """The channel weights M'_c that scale `inputs`: float32, (batch, 1, 1, channels)."""
@@ -195,6 +204,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             "gate": self.gate,
             "fmb": self.fmb.enabled,
             "gradient": self.fmb.gradient,
+            "scale": self.scale,
             "kernel_quantizer": lq.quantizers.serialize(self.kernel_quantizer),
             "input_quantizer": lq.quantizers.serialize(self.input_quantizer),
         }

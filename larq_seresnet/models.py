@@ -4,6 +4,8 @@
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
     -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
+`weights="cifar10"` gives a trained network (`larq_seresnet.pretrained`).
+
 Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
 """
 
@@ -12,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from larq_seresnet import pretrained
 from larq_seresnet._tensorflow import lq, tf
 from larq_seresnet.layers import SqueezeExcite, float32_quantizer
 
@@ -34,12 +37,13 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
     width: int = 16,
     reduction: int = 1,
     gate: str | None = "sigmoid",
+    attention_scale: bool = False,
     fmb: bool = False,
     gradient: str = "ste",
     classes: int = 10,
     input_shape: Sequence[int] = (32, 32, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    variance: Sequence[float] = CIFAR10_VARIANCE,
+    mean: Sequence[float] | None = None,
+    variance: Sequence[float] | None = None,
     weights: str | Path | None = None,
 ) -> tf.keras.Model:
     """Build the network with float32 weights.
@@ -49,20 +53,24 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
         reduction: Of the squeeze-and-excitation modules, a divisor of `width`.
         gate: "sigmoid", "tanh" or "hard_tanh"; `None` builds the network without
             squeeze-and-excitation.
+        attention_scale: Scale the gates' pre-activation (`layers.SqueezeExcite`).
         fmb: Binarize the gates (`layers.FMB`).
         gradient: FMB's gradient, "ste" or "cut".
         classes: Number of outputs.
         input_shape: Height, width and channels of the images.
-        mean: Per-channel mean of the raw pixels, which the network subtracts.
-        variance: Per-channel variance of the raw pixels, by whose root it divides.
-        weights: A `.keras` file of the same network, to take the weights from.
+        mean: Per-channel mean of the raw pixels, which the network subtracts. By default that of
+            CIFAR-10, or the one that belongs to `weights`.
+        variance: Per-channel variance of the raw pixels, by whose root it divides; as `mean`.
+        weights: To take the weights from: "cifar10" or another name in `larq_seresnet/weights`,
+            or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
 
     Raises:
-        ValueError: An argument is out of its range, or contradicts the network in `weights`.
-        OSError: `weights` is no readable `.keras` file.
+        ValueError: An argument is out of its range, or contradicts the network in `weights`; or
+            there are no weights of that name.
+        OSError: The file `weights` is missing or damaged.
     """
     return _network(
         "seresnet14",
@@ -71,6 +79,7 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
         width=width,
         reduction=reduction,
         gate=gate,
+        attention_scale=attention_scale,
         fmb=fmb,
         gradient=gradient,
         classes=classes,
@@ -87,12 +96,13 @@ def SEResNet14Bin(  # noqa: N802
     width: int = 16,
     reduction: int = 1,
     gate: str | None = "sigmoid",
+    attention_scale: bool = False,
     fmb: bool = True,
     gradient: str = "ste",
     classes: int = 10,
     input_shape: Sequence[int] = (32, 32, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    variance: Sequence[float] = CIFAR10_VARIANCE,
+    mean: Sequence[float] | None = None,
+    variance: Sequence[float] | None = None,
     weights: str | Path | None = None,
 ) -> tf.keras.Model:
     """Build the network with 1-bit weights: every convolution's and the dense layer's kernel.
@@ -109,6 +119,7 @@ def SEResNet14Bin(  # noqa: N802
         width: As in `SEResNet14`, and so are the other arguments.
         reduction: See there.
         gate: See there.
+        attention_scale: See there.
         fmb: See there; here the default is true.
         gradient: See there.
         classes: See there.
@@ -121,20 +132,22 @@ def SEResNet14Bin(  # noqa: N802
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
 
     Raises:
-        ValueError: An argument is out of its range, or contradicts the network in `weights`.
-        OSError: `weights` is no readable `.keras` file.
+        ValueError: An argument is out of its range, or contradicts the network in `weights`; or
+            there are no weights of that name.
+        OSError: The file `weights` is missing or damaged.
     """
     if activations not in ACTIVATIONS:
         raise ValueError(
             f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}"
         )
     return _network(
-        "seresnet14_bin",
+        "seresnet14_bin" if activations == "float" else "seresnet14_fully_binary",
         _BINARY_KERNEL,
         activations,
         width=width,
         reduction=reduction,
         gate=gate,
+        attention_scale=attention_scale,
         fmb=fmb,
         gradient=gradient,
         classes=classes,
@@ -153,12 +166,13 @@ def _network(
     width: int,
     reduction: int,
     gate: str | None,
+    attention_scale: bool,
     fmb: bool,
     gradient: str,
     classes: int,
     input_shape: Sequence[int],
-    mean: Sequence[float],
-    variance: Sequence[float],
+    mean: Sequence[float] | None,
+    variance: Sequence[float] | None,
     weights: str | Path | None,
 ) -> tf.keras.Model:
     _require_positive(width=width, reduction=reduction, classes=classes)
@@ -166,6 +180,11 @@ def _network(
         raise ValueError(f"reduction {reduction} does not divide the width {width}")
     if len(input_shape) != 3:
         raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
+    trained = None if weights is None else pretrained.load(weights, name)
+    if mean is None:
+        mean = trained.arguments["mean"] if trained else CIFAR10_MEAN
+    if variance is None:
+        variance = trained.arguments["variance"] if trained else CIFAR10_VARIANCE
     if not len(mean) == len(variance) == input_shape[2]:
         raise ValueError(
             f"mean and variance need a value for each of the {input_shape[2]} channels, "
@@ -181,6 +200,7 @@ def _network(
             SqueezeExcite,
             reduction=reduction,
             gate=gate,
+            scale=attention_scale,
             fmb=fmb,
             gradient=gradient,
             kernel_quantizer=kernel.get("kernel_quantizer"),
@@ -213,8 +233,8 @@ def _network(
     x = tf.keras.layers.Rescaling(scale, dtype="float32", name="logits")(x)
     x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
     model = tf.keras.Model(images, x, name=name)
-    if weights is not None:
-        _load_weights(model, weights)
+    if trained:
+        trained.give_to(model)
     return model
 
 
@@ -278,34 +298,6 @@ def _binary_block(
     if attention:
         y = attention(input_quantizer="ste_sign", name=f"{name}_se")(y)
     return tf.keras.layers.Add(name=f"{name}_add2")([x, y])
-
-
-def _load_weights(model: tf.keras.Model, path: str | Path) -> None:
-    """Copy the weights of the same network, of whatever precision policy, from a `.keras` file."""
-    try:
-        saved = tf.keras.models.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise OSError(f"{path} is no readable .keras file: {error}") from error
-    wanted, found = _architecture(model), _architecture(saved)
-    for layer in {**wanted, **found}:
-        if wanted.get(layer) != found.get(layer):
-            raise ValueError(
-                f"the arguments contradict the network in {path}: its layer {layer!r} is "
-                f"{found.get(layer, 'missing')}, by the arguments {wanted.get(layer, 'missing')}"
-            )
-    model.set_weights(saved.get_weights())
-
-
-def _architecture(model: tf.keras.Model) -> dict[str, Any]:
-    """By layer name, what decides whether two networks compute the same from the same weights."""
-    decisive = ("gate", "fmb", "mean", "variance")
-    return {
-        layer.name: {
-            "weights": [tuple(weight.shape) for weight in layer.weights],
-            **{key: value for key, value in layer.get_config().items() if key in decisive},
-        }
-        for layer in model.layers
-    }
 
 
 def to_float32(model: tf.keras.Model) -> tf.keras.Model:

@@ -14,9 +14,9 @@ def images_of(split):
     return {image.tobytes() for image in split[0]}
 
 
-def training_stream(split, epochs, seed=1, flip=True, batch_size=100):
+def training_stream(split, epochs, seed=1, flip=True, batch_size=100, cutout=0):
     batches = data.training_batches(
-        split, batch_size=batch_size, seed=seed, epochs=epochs, flip=flip
+        split, batch_size=batch_size, seed=seed, epochs=epochs, flip=flip, cutout=cutout
     )
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
@@ -65,6 +65,15 @@ def test_an_epoch_shows_no_image_twice():
     assert len(seen) == len(set(seen.tolist())) == 200
 
 
+def test_without_padding_nothing_is_cropped(digits):
+    batches = data.training_batches(
+        digits.train, batch_size=100, seed=1, epochs=range(1), flip=False, padding=0
+    )
+
+    shown = np.concatenate([images for images, _ in batches])
+    assert images_of((shown,)) <= images_of(digits.train)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_augmentation_crops_the_padded_image_and_mirrors_it(flip):
     image = np.random.default_rng(0).integers(1, 256, (32, 32, 3), dtype=np.uint8)
@@ -86,6 +95,21 @@ def test_augmentation_crops_the_padded_image_and_mirrors_it(flip):
     tops, lefts, mirrored = zip(*(allowed[image.tobytes()] for image in augmented), strict=True)
     assert set(tops) == set(lefts) == set(range(9))
     assert np.mean(mirrored) == pytest.approx(0.5 if flip else 0, abs=0.05)
+
+
+def test_cutout_blackens_a_square_of_the_cropped_image(digits):
+    cut = training_stream(digits.train, range(2), cutout=7)
+
+    assert equal(cut, training_stream(digits.train, range(2), cutout=7))
+    sizes = set()
+    for (images, _), (plain, _) in zip(cut, training_stream(digits.train, range(2)), strict=True):
+        for image, whole in zip(images, plain, strict=True):
+            rows, columns, _ = (image != whole).nonzero()
+            if len(rows):
+                sizes |= {np.ptp(rows) + 1, np.ptp(columns) + 1}
+                square = image[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+                assert not square.any()
+    assert max(sizes) == 7
 
 
 def test_digits_splits_do_not_overlap(digits):

@@ -215,6 +215,12 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--fmb", "--gate", "none"], "--fmb needs a gate"),
         (["--freeze-gates", "--gate", "none"], "--freeze-gates needs a gate"),
         (["--freeze-gates", "--activations", "binary"], "needs --activations float"),
+        (["--attention-scale", "--gate", "none"], "--attention-scale needs a gate"),
+        (["--label-smoothing", "1.5"], "--label-smoothing must be from 0 to 1, not 1.5"),
+        (["--weight-decay", "-1"], "--weight-decay must be from 0 to 1"),
+        (["--cutout", "-1"], "--cutout must not be negative"),
+        (["--distill-weight", "0.5"], "need --distill"),
+        (["--recipe", "worst"], "argument --recipe: invalid choice"),
         (["--model", "float", "--activations", "binary"], "needs --model binary"),
     ],
 )

@@ -23,6 +23,24 @@ def test_fmb_compares_with_greater_or_equal(gate, threshold, low, high, gradient
     assert binarized.tolist() == [low, high, high]
 
 
+@pytest.mark.parametrize("input_quantizer", [None, "ste_sign"])
+def test_the_scale_tames_the_preactivation_and_moves_no_binarized_gate(input_quantizer):
+    features = tf.random.normal([64, 4, 4, 32])
+    arguments = {"kernel_quantizer": "ste_sign", "input_quantizer": input_quantizer, "fmb": True}
+    plain, scaled = SqueezeExcite(**arguments), SqueezeExcite(scale=True, **arguments)
+    expected = plain(features)
+    scaled.build(features.shape)
+    scaled.set_weights(plain.get_weights())
+
+    assert np.array_equal(scaled(features), expected)
+    np.testing.assert_allclose(
+        scaled.preactivation(features) * (32 if input_quantizer is None else 32**0.5),
+        plain.preactivation(features),
+        rtol=1e-5,
+    )
+    assert SqueezeExcite.from_config(scaled.get_config()).scale
+
+
 @pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("gradient", ["ste", "cut"])
 def test_fmb_gives_exactly_two_values(gate, gradient):

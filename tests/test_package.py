@@ -51,6 +51,13 @@ def test_the_wheel_holds_the_package_alone(wheel):
     assert {name.split("/")[0].split("-")[0] for name in names} == {"larq_seresnet"}
 
 
+def test_the_wheel_holds_the_pretrained_weights(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+
+    folder = ROOT / "larq_seresnet" / "weights"
+    assert {f"larq_seresnet/weights/{path.name}" for path in folder.iterdir()} <= names
+
+
 def test_the_base_install_imports(bare_python):
     process = bare_python("import larq_seresnet; print(larq_seresnet.__version__)")
 

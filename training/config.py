@@ -30,6 +30,7 @@ class Config:
     gate: Literal["sigmoid", "tanh", "hard_tanh", "none"] = flag(
         "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
     )
+    attention_scale: bool = flag(False, "scale the gates' pre-activation, so that none saturates")
     fmb: bool = flag(False, "binarize the gates: feature map binarization")
     fmb_epochs: int | None = flag(None, "FMB for the first N epochs only (default: for all)")
     gradient: Literal["ste", "cut"] = flag(
@@ -51,6 +52,17 @@ class Config:
     schedule: Literal["constant", "cosine", "one-cycle"] = flag(
         "one-cycle", "of the learning rate; one-cycle rises over the first 20 % of the steps"
     )
+    weight_decay: float = flag(0.0, "share of each weight that a step removes, times its rate")
+    label_smoothing: float = flag(0.0, "share of the label that is spread over all classes")
+    padding: int = flag(4, "black pixels on each side of training images, before random crops")
+    cutout: int = flag(0, "blacken a square of N pixels at a random place of each training image")
+    distill: str = flag(
+        "none",
+        "teacher whose answers are learned: a run's folder, a .keras file, or the data set of a "
+        "pretrained SEResNet14",
+    )
+    distill_weight: float = flag(1.0, "the teacher's share of the targets, the labels' is the rest")
+    distill_temperature: float = flag(1.0, "divides the teacher's logits")
     seed: int = flag(0, "of the weights, the order of the images and their augmentation")
     precision: Precision = flag("auto", "auto: mixed_bfloat16 on CPUs with AMX, else float32")
     kernels: Kernels = flag(
@@ -66,10 +78,18 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if self.seed < 0:
-            raise ValueError(f"--seed must not be negative, not {self.seed}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"--learning-rate must be positive, not {self.learning_rate}")
+        for name in ("seed", "padding", "cutout"):
+            value = getattr(self, name)
+            if value < 0:
+                raise ValueError(f"--{name} must not be negative, not {value}")
+        for name in ("learning_rate", "distill_temperature"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value}")
+        for name in ("weight_decay", "label_smoothing", "distill_weight"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1, not {value}")
         if self.width % self.reduction:
             raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
         if self.fmb_epochs is not None and not self.fmb:
@@ -80,8 +100,17 @@ class Config:
             raise ValueError("--freeze-gates needs a gate, not --gate none")
         if self.freeze_gates and self.activations == "binary":
             raise ValueError("--freeze-gates needs --activations float")
+        if self.attention_scale and self.gate == "none":
+            raise ValueError("--attention-scale needs a gate, not --gate none")
+        if self.distill == "none" and (self.distill_weight != 1 or self.distill_temperature != 1):
+            raise ValueError("--distill-weight and --distill-temperature need --distill")
         if self.model == "float" and self.activations == "binary":
             raise ValueError("--activations binary needs --model binary")
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether what the network learns to answer are probabilities, not labels."""
+        return self.label_smoothing > 0 or self.distill != "none"
 
     @property
     def folder(self) -> Path:
@@ -93,7 +122,7 @@ class Config:
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name not in skipped and value != item.default:
-                names.append(f"{item.name.replace('_', '-')}-{value}")
+                names.append(f"{item.name.replace('_', '-')}-{value}".replace("/", "-"))
         return Path("runs") / "_".join(names)
 
     @property

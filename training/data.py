@@ -16,10 +16,10 @@ import tensorflow as tf
 from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
 from training import UserError
 
-PADDING = 4  # pixels on each side, for the random crops
 EVALUATION_BATCH = 500
 
-Split = tuple[np.ndarray, np.ndarray]  # images (n, 32, 32, 3) uint8, labels (n,) int64
+# Images (n, 32, 32, 3) uint8, and labels (n,) int64 or, from targets.one_hot, (n, classes) float32.
+Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Source:
         mean: Per-channel mean of the raw pixels of the training split.
         variance: Per-channel variance of the raw pixels of the training split.
         flip: Whether an image's mirror image is as good as the image.
+        licence: Of the images, and so of networks trained on them.
         url: Where `tensorflow_datasets` downloads it from; empty where no download is needed.
     """
 
@@ -38,6 +39,7 @@ class Source:
     mean: tuple[float, ...]
     variance: tuple[float, ...]
     flip: bool
+    licence: str
     url: str = ""
 
 
@@ -60,6 +62,8 @@ SOURCES = {
         mean=CIFAR10_MEAN,
         variance=CIFAR10_VARIANCE,
         flip=True,
+        licence="[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html): its authors state no "
+        "licence and ask for a citation (Krizhevsky, 2009)",
         url="https://www.cs.toronto.edu/~kriz/cifar.html",
     ),
     "svhn_cropped": Source(
@@ -67,9 +71,18 @@ SOURCES = {
         mean=(112.7, 114.0, 121.2),
         variance=(2576.0, 2647.0, 2540.0),
         flip=False,
+        licence="[SVHN](http://ufldl.stanford.edu/housenumbers/): for non-commercial use only "
+        "(Netzer et al., 2011)",
         url="http://ufldl.stanford.edu/housenumbers/",
     ),
-    "digits": Source(labels=_DIGITS, mean=(77.8,) * 3, variance=(6819.0,) * 3, flip=False),
+    "digits": Source(
+        labels=_DIGITS,
+        mean=(77.8,) * 3,
+        variance=(6819.0,) * 3,
+        flip=False,
+        licence="[Optical Recognition of Handwritten Digits]"
+        "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)",
+    ),
 }
 
 
@@ -106,21 +119,30 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
 
 
 def training_batches(
-    split: Split, *, batch_size: int, seed: int, epochs: range, flip: bool
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    flip: bool,
+    padding: int = 4,
+    cutout: int = 0,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches of whole epochs, one after the other.
 
-    Every image is padded with black and cropped at random, and mirrored at random where `flip`.
+    Every image gets `padding` pixels of black on each side and is cropped at random, and mirrored
+    at random where `flip`.
+    A square of `cutout` pixels around a random pixel is black (DeVries, Taylor, arXiv:1708.04552).
     Order and augmentation depend on `seed` and the epoch's number alone, so that a resumed run
     sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
     dropped: other images each time.
 
     Returns:
-        `len(epochs) * (len(images) // batch_size)` batches (images uint8, labels int64).
+        `len(epochs) * (len(images) // batch_size)` batches (images uint8, the split's labels).
     """
     images, labels = split
     size = images.shape[1]
-    border = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
+    border = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     padded = tf.constant(np.pad(images, border))
     targets = tf.constant(labels)
     pixels = tf.range(size)
@@ -130,16 +152,18 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), epoch_seed)
 
         def batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            random = tf.random.stateless_uniform(
-                [3, batch_size], tf.random.experimental.stateless_fold_in(epoch_seed, step)
-            )
-            top, left = tf.unstack(tf.cast(random[:2] * (2 * PADDING + 1), tf.int32))
+            batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, step)
+            random = tf.random.stateless_uniform([3, batch_size], batch_seed)
+            top, left = tf.unstack(tf.cast(random[:2] * (2 * padding + 1), tf.int32))
             rows = top[:, None] + pixels
             columns = left[:, None] + pixels
             if flip:
                 columns = tf.where(random[2, :, None] < 0.5, columns[:, ::-1], columns)
             chosen = tf.gather(tf.gather(padded, indices), rows, axis=1, batch_dims=1)
-            return tf.gather(chosen, columns, axis=2, batch_dims=1), tf.gather(targets, indices)
+            chosen = tf.gather(chosen, columns, axis=2, batch_dims=1)
+            if cutout:
+                chosen = _cut_out(chosen, cutout, batch_seed)
+            return chosen, tf.gather(targets, indices)
 
         indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
         return indices.enumerate().map(batch, num_parallel_calls=tf.data.AUTOTUNE)
@@ -148,8 +172,19 @@ def training_batches(
     return epoch_numbers.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
 
 
+def _cut_out(images: tf.Tensor, length: int, seed: tf.Tensor) -> tf.Tensor:
+    """Blacken a square in each image; part of it may lie outside."""
+    batch, size = images.shape[0], images.shape[1]
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)
+    centers = tf.random.stateless_uniform([2, batch, 1], seed, maxval=size, dtype=tf.int32)
+    starts = centers - length // 2
+    rows, columns = tf.unstack((tf.range(size) >= starts) & (tf.range(size) < starts + length))
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return tf.where(inside, tf.zeros_like(images), images)
+
+
 def evaluation_batches(split: Split) -> tf.data.Dataset:
-    """The split as it is, in order, in batches (images uint8, labels int64)."""
+    """The split as it is, in order, in batches (images uint8, the split's labels)."""
     return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
 
 

@@ -17,10 +17,11 @@ import tensorflow as tf
 
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags, kernels
+from training import UserError, curves, data, flags, kernels, targets
 from training.config import Config, Kernels, Precision
 from training.fused import fused
 from training.gate_recorder import GateRecorder, attention_modules
+from training.recipes import RECIPES
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
 
@@ -72,9 +73,17 @@ def _train(
             f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
             f"training images of {config.dataset}"
         )
+    tf.keras.mixed_precision.set_global_policy(config.precision)
+    teacher = None
+    if config.distill != "none":
+        teacher = targets.load_teacher(config.distill, config.dataset)
+        teacher = fused(teacher) if config.kernels == "fused" else teacher
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    tf.keras.mixed_precision.set_global_policy(config.precision)
+    loss = "sparse_categorical_crossentropy"
+    if config.soft_targets:
+        loss = "categorical_crossentropy"
+        dataset = targets.one_hot(dataset, config.label_smoothing)
     model = folder.load_checkpoint()
     if model is None:
         model = build(config)
@@ -88,7 +97,7 @@ def _train(
 
     gates = GateRecorder(folder, model, dataset, finished)
     learner = fused(model) if config.kernels == "fused" else model
-    learner.compile(model.optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    learner.compile(model.optimizer, loss, ["accuracy"])
     callbacks: list[Any] = list(extra)
     if config.fmb_epochs is not None:
         callbacks.append(FMBSchedule(config.fmb_epochs))
@@ -99,13 +108,7 @@ def _train(
         if finished < config.epochs:
             folder.withdraw_results()
             learner.fit(
-                data.training_batches(
-                    dataset.train,
-                    batch_size=config.batch_size,
-                    seed=config.seed,
-                    epochs=range(finished, config.epochs),
-                    flip=dataset.source.flip,
-                ),
+                _training_batches(config, dataset, range(finished, config.epochs), teacher),
                 steps_per_epoch=steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
@@ -118,6 +121,23 @@ def _train(
     return model
 
 
+def _training_batches(
+    config: Config, dataset: data.Data, epochs: range, teacher: tf.keras.Model | None
+) -> tf.data.Dataset:
+    batches = data.training_batches(
+        dataset.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        epochs=epochs,
+        flip=dataset.source.flip,
+        padding=config.padding,
+        cutout=config.cutout,
+    )
+    if teacher is None:
+        return batches
+    return targets.distill(batches, teacher, config.distill_weight, config.distill_temperature)
+
+
 def build(config: Config) -> tf.keras.Model:
     """The untrained network, under Keras's global precision policy."""
     source = data.SOURCES[config.dataset]
@@ -125,6 +145,7 @@ def build(config: Config) -> tf.keras.Model:
         "width": config.width,
         "reduction": config.reduction,
         "gate": None if config.gate == "none" else config.gate,
+        "attention_scale": config.attention_scale,
         "fmb": config.fmb,
         "gradient": config.gradient,
         "classes": len(source.labels),
@@ -183,9 +204,10 @@ def _optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:
         rate = tf.keras.optimizers.schedules.CosineDecay(
             rate / 25, total - warmup, warmup_target=rate, warmup_steps=warmup
         )
+    decay = config.weight_decay or None
     if config.optimizer == "sgd":
-        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    return tf.keras.optimizers.Adam(rate)
+        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    return tf.keras.optimizers.Adam(rate, weight_decay=decay)
 
 
 def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
@@ -207,7 +229,9 @@ def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    config = flags.parse(Config, "python -m training.fit", __doc__.splitlines()[0], arguments)
+    config = flags.parse(
+        Config, "python -m training.fit", __doc__.splitlines()[0], arguments, RECIPES
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = fit(config)

@@ -1,7 +1,7 @@
 """Command-line flags from a dataclass: names, defaults and help come from its fields."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -14,9 +14,16 @@ def flag(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-def parse(cls: type[T], program: str, description: str, arguments: Sequence[str] | None) -> T:
+def parse(
+    cls: type[T],
+    program: str,
+    description: str,
+    arguments: Sequence[str] | None,
+    recipes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> T:
     """Read an instance of the dataclass `cls` from the command line.
 
+    With `recipes`, `--recipe NAME` takes other defaults, which the other flags override.
     `bool` fields become `--name/--no-name`, `Literal` ones choices, `tuple[X, ...]` ones take one
     or more values; `None` is only a default.
     Unknown flags and values, and a `ValueError` of the dataclass, end the program with status 2.
@@ -25,7 +32,12 @@ def parse(cls: type[T], program: str, description: str, arguments: Sequence[str]
     hints = get_type_hints(cls)
     for item in fields(cls):  # type: ignore[arg-type]
         parser.add_argument(f"--{item.name.replace('_', '-')}", **_options(item, hints[item.name]))
+    if recipes:
+        parser.add_argument("--recipe", choices=recipes, help="defaults for the other flags")
+        recipe = parser.parse_args(arguments).recipe
+        parser.set_defaults(**(recipes[recipe] if recipe else {}))
     values = vars(parser.parse_args(arguments))
+    values.pop("recipe", None)
     try:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
     except ValueError as error:

@@ -35,6 +35,21 @@ def read_rows(path: Path) -> list[Row]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
+def training_command(run: Path) -> str:
+    """The `training.fit` command of a run's configuration, but for what is the default.
+
+    Raises:
+        UserError: There is no configuration, or it is damaged.
+    """
+    try:
+        stored = json.loads((run / "config.json").read_text())["config"]
+        known = Config().decisive().keys() - {"precision", "kernels"}
+        values = {key: value for key, value in stored.items() if key in known}
+        return Config(**values, out=Path("runs") / run.name).command
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run / 'config.json'} is damaged: {error}") from error
+
+
 class RunFolder:
     """Holds the folder for this process alone, while its `with` block lasts.
 

@@ -1,10 +1,11 @@
-"""Makes the files in `tflite_models/` of finished runs, and the table beside them.
+"""Makes the files in `tflite_models/` of trained networks, and the table beside them.
 
-    python -m training.zoo runs/cifar10_fmb runs/cifar10_no-fmb
+    python -m training.zoo seresnet14_bin-cifar10 runs/cifar10_no-fmb
 
-converts each run for both targets and evaluates the files on the whole test split, each with its
-target's own interpreter. `tflite_models/models.json` holds what was measured; the table in
-`tflite_models/README.md` is written from it. Files of other runs stay as they are.
+converts each, pretrained weights or a finished run, for both targets (float networks for `litert`
+alone, since Larq Compute Engine adds nothing to them) and evaluates the files on the whole test
+split, each with its target's own interpreter. `tflite_models/models.json` holds what was measured;
+the table in `tflite_models/README.md` is written from it. Files of other networks stay as they are.
 """
 
 import argparse
@@ -23,73 +24,69 @@ from larq_seresnet.convert import graph, run_conversion, runners, sources
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.convert.files import write_atomically
 from training import UserError, data
-from training.config import Config
+from training.run_folder import training_command
 
 FOLDER = Path(__file__).parents[1] / "tflite_models"
 TARGETS = ("lce", "litert")
 FIRST_IMAGES = 100  # whose classes are stored, to test the files with
-
-LICENCES = {
-    "cifar10": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html): its authors state no "
-    "licence and ask for a citation (Krizhevsky, 2009)",
-    "svhn_cropped": "[SVHN](http://ufldl.stanford.edu/housenumbers/): for non-commercial use only "
-    "(Netzer et al., 2011)",
-    "digits": "[Optical Recognition of Handwritten Digits]"
-    "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)",
-}
 
 Entry = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
 
-def add(run: Path, target: str, folder: Path = FOLDER) -> Entry:
-    """Convert and evaluate a finished run, and write its file.
+def add(name: str, folder: Path = FOLDER) -> list[Entry]:
+    """Convert and evaluate a network for its targets, and write the files.
+
+    Args:
+        name: Of pretrained weights, or a finished run's folder.
+        folder: Where to write.
 
     Raises:
         UserError: The run is not finished, or has no data set that can be evaluated.
         ConversionError: It cannot be converted.
     """
-    if not (run / "results.json").exists():
+    run = Path(name)
+    if run.is_dir() and not (run / "results.json").exists():
         raise UserError(f"{run} is no finished run: it has no results.json")
-    source = sources.load(str(run))
-    dataset = source.metadata["dataset"]
-    if dataset not in LICENCES:
-        raise UserError(f"{run}: nothing is known about the licence of data set {dataset!r}")
+    source = sources.load(name)
+    dataset = source.metadata.get("dataset")
+    if dataset not in data.SOURCES:
+        raise UserError(f"{name}: nothing is known about data set {dataset!r}")
+    training, shown = source.metadata.get("training"), name
+    if run.is_dir():
+        training, shown = training_command(run), f"runs/{run.name}"
     images, labels = data.load(dataset).test
-    log.info("%s, %s: converting", run.name, target)
-    conversion = run_conversion(source.model, target, metadata=source.metadata)
-    log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
-    (probabilities,) = runners.run(conversion.file, target, [images.astype(np.float32)])
-    classes = probabilities.argmax(axis=1)
-    name = f"{run.name.replace('-', '_')}_{target}.tflite"
-    write_atomically(folder / name, conversion.file)
-    config = json.loads((run / "config.json").read_text())["config"]
-    return {
-        "file": name,
-        "target": target,
-        "dataset": dataset,
-        "test_error": round(float(100 * np.mean(classes != labels)), 2),
-        "test_images": len(labels),
-        "keras_test_error": source.metadata["test_error"],
-        "bytes": len(conversion.file),
-        "float32_bytes": len(run_converter(conversion.model, "litert")),
-        "operators": dict(
-            sorted(Counter(op.name for op in graph.parse(conversion.file).operators).items())
-        ),
-        "sha256": hashlib.sha256(conversion.file).hexdigest(),
-        "first_classes": classes[:FIRST_IMAGES].tolist(),
-        "training": _training_command(config, run.name),
-        "conversion": f"python -m larq_seresnet.convert runs/{run.name} --target {target} "
-        f"--out tflite_models/{name}",
-    }
-
-
-def _training_command(config: dict[str, Any], name: str) -> str:
-    """The `training.fit` command with this configuration, but for what is the default."""
-    known = Config().decisive().keys() - {"precision", "kernels"}
-    values = {key: value for key, value in config.items() if key in known}
-    return Config(**values, out=Path("runs") / name).command
+    is_float = source.metadata["config"].get("model") == "float"
+    entries = []
+    for target in ("litert",) if is_float else TARGETS:
+        log.info("%s, %s: converting", run.name, target)
+        conversion = run_conversion(source.model, target, metadata=source.metadata)
+        log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
+        (probabilities,) = runners.run(conversion.file, target, [images.astype(np.float32)])
+        classes = probabilities.argmax(axis=1)
+        file = f"{run.name.replace('-', '_')}_{target}.tflite"
+        write_atomically(folder / file, conversion.file)
+        operators = Counter(operator.name for operator in graph.parse(conversion.file).operators)
+        entries.append(
+            {
+                "file": file,
+                "target": target,
+                "dataset": dataset,
+                "test_error": round(float(100 * np.mean(classes != labels)), 2),
+                "test_images": len(labels),
+                "keras_test_error": source.metadata["test_error"],
+                "bytes": len(conversion.file),
+                "float32_bytes": len(run_converter(conversion.model, "litert")),
+                "operators": dict(sorted(operators.items())),
+                "sha256": hashlib.sha256(conversion.file).hexdigest(),
+                "first_classes": classes[:FIRST_IMAGES].tolist(),
+                "training": training,
+                "conversion": f"python -m larq_seresnet.convert {shown} --target {target} "
+                f"--out tflite_models/{file}",
+            }
+        )
+    return entries
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
@@ -107,6 +104,7 @@ def save(entries: Sequence[Entry], folder: Path = FOLDER) -> None:
 
 def table(entries: Sequence[Entry]) -> str:
     """The README of the folder."""
+    datasets = sorted({entry["dataset"] for entry in entries})
     lines = [
         "# Deployable networks",
         "",
@@ -133,7 +131,7 @@ def table(entries: Sequence[Entry]) -> str:
         "",
         "## Data",
         "",
-        *(f"- {LICENCES[name]}" for name in sorted({entry["dataset"] for entry in entries})),
+        *(f"- {data.SOURCES[name].licence}" for name in datasets),
         "",
         "## How each was made",
     ]
@@ -154,21 +152,21 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Add runs to the folder; returns the exit status."""
+    """Add networks to the folder; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.zoo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help="pretrained weights, or a finished run"
+    )
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         FOLDER.mkdir(exist_ok=True)
         entries = {entry["file"]: entry for entry in load()}
-        for run in args.runs:
-            for target in TARGETS:
-                entry = add(run, target)
-                entries[entry["file"]] = entry
-                save([entries[name] for name in sorted(entries)])
+        for network in args.networks:
+            entries |= {entry["file"]: entry for entry in add(network)}
+            save([entries[name] for name in sorted(entries)])
         save([entries[name] for name in sorted(entries)])
     except (UserError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

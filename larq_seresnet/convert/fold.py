@@ -25,7 +25,7 @@ _KEEPS_DIMENSIONS = 5  # the version of FULLY_CONNECTED that can give (batch, 1,
 
 def fold(graph: Graph) -> None:
     """Apply all rewrites, in place."""
-    for rewrite in (_clip, _sign, _comparison, _quantize, _select, _dense):
+    for rewrite in (_clip, _sign, _comparison, _quantize, _select, _dense, _scale):
         for operator in list(graph.operators):
             rewrite(graph, operator)
         graph.prune()
@@ -118,6 +118,26 @@ def _dense(graph: Graph, operator: Operator) -> None:
     options.keepNumDims = True
     _become(operator, "FULLY_CONNECTED", [x, matrix, bias], options)
     operator.version = _KEEPS_DIMENSIONS
+
+
+def _scale(graph: Graph, operator: Operator) -> None:
+    """The sign of s * z is the sign of z, where s > 0: kernels of +s and -s become +1 and -1."""
+    if operator.name == "GREATER_EQUAL" and not is_constant(operator.inputs[1], 0):
+        return
+    if operator.name not in ("GREATER_EQUAL", "LceQuantize"):
+        return
+    z = operator.inputs[0]
+    dense = graph.producer(z)
+    if z is None or z in graph.outputs or len(list(graph.consumers(z))) > 1:
+        return
+    if dense is None or dense.name != "FULLY_CONNECTED" or any(dense.inputs[2:]):
+        return
+    kernel = values(dense.inputs[1])
+    if kernel is None or not kernel.all():
+        return
+    magnitude = np.abs(kernel)
+    if (magnitude == magnitude[:, :1]).all():
+        dense.inputs[1] = Tensor.constant(np.sign(kernel))
 
 
 def accept_uint8(graph: Graph) -> None:

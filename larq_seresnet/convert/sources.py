@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import larq_seresnet.models
+from larq_seresnet import pretrained
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert.errors import ConversionError
 
@@ -16,6 +16,7 @@ _ARCHITECTURE = (
     "width",
     "reduction",
     "gate",
+    "attention_scale",
     "fmb",
     "fmb_epochs",
     "gradient",
@@ -28,15 +29,20 @@ class Source:
 
     Attributes:
         model: As it was saved.
-        metadata: For the file: labels, data set, test error and configuration, where known.
+        metadata: For the file: labels, data set, test error, configuration; of
+            pretrained weights also how they were trained, and the licence of their data.
     """
 
     model: tf.keras.Model
     metadata: dict[str, Any]
 
 
-def load(source: str) -> Source:
-    """Load a run folder of `training.fit`, a saved model, or a pretrained network by its name.
+def load(source: str, network: str = "seresnet14_bin") -> Source:
+    """Load a run folder of `training.fit`, a saved model, or pretrained weights.
+
+    Args:
+        source: A path, or a name of `pretrained.load`.
+        network: Which network is meant by the name of a data set.
 
     Raises:
         ConversionError: There is no such thing, or it cannot be read.
@@ -46,15 +52,22 @@ def load(source: str) -> Source:
         return _run(path)
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise ConversionError(f"{source} is no run folder: it has no config.json")
-    if path.exists():
+    if path.exists() and path.suffix != ".npz":
         return Source(_saved_model(path), {})
     try:
-        model = larq_seresnet.models.SEResNet14Bin(weights=source)
+        trained = pretrained.load(source, network)
     except (OSError, ValueError) as error:
         raise ConversionError(
-            f"{source!r} is neither a run folder, a saved model nor a pretrained network"
+            f"{source!r} is neither a run folder, a saved model nor a pretrained network: {error}"
         ) from error
-    return Source(model, {"dataset": source})
+    metadata = {
+        **trained.metadata,
+        "config": {
+            "model": "binary" if trained.builder == "SEResNet14Bin" else "float",
+            **{key: value for key, value in trained.arguments.items() if key in _ARCHITECTURE},
+        },
+    }
+    return Source(trained.model(), metadata)
 
 
 def _run(folder: Path) -> Source:

@@ -2,7 +2,9 @@ import json
 import sys
 
 import pytest
+import tensorflow as tf
 
+from larq_seresnet import pretrained
 from larq_seresnet.convert import __main__ as command
 from larq_seresnet.convert import graph
 
@@ -62,6 +64,18 @@ def test_bad_sources_are_one_line_and_leave_no_file(run, tmp_path, capfd, damage
     assert message in error[0]
     assert out.read_bytes() == b"an older file"
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
+
+
+def test_pretrained_weights_bring_what_is_known_of_them(run, tmp_path):
+    known = {"dataset": "digits", "labels": list("0123456789"), "test_error": 1.5, "licence": "CC"}
+    weights, out = tmp_path / "weights.npz", tmp_path / "model.tflite"
+    pretrained.save(weights, tf.keras.models.load_model(run / "model.keras"), known)
+
+    assert command.main([str(weights), "--target", "litert", "--out", str(out)]) == 0
+
+    facts = json.loads(graph.parse(out.read_bytes()).metadata["larq_seresnet"])
+    assert known.items() <= facts.items()
+    assert facts["config"]["width"] == 8
 
 
 def test_folder_that_does_not_exist(run, tmp_path, capfd):

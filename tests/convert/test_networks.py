@@ -45,6 +45,8 @@ def test_every_gate_for_both_targets(
         {"width": 6, "reduction": 2},
         pytest.param({"width": 5}, marks=pytest.mark.slow),
         {"width": 9, "reduction": 3, "gate": "tanh"},
+        {"width": 6, "attention_scale": True},
+        pytest.param({"width": 6, "attention_scale": True, "fmb": False}, marks=pytest.mark.slow),
         pytest.param({"width": 20, "classes": 7}, marks=pytest.mark.slow),
         {"gate": None, "fmb": False},
     ],
@@ -83,6 +85,12 @@ def test_gates_that_the_schedule_made_soft_are_exported_soft(network, pictures, 
     schedule.set_model(model)
     schedule.on_epoch_begin(1)
     assert operators(convert(model, "litert", images=pictures))["LOGISTIC"] == 6
+
+
+def test_the_scale_of_binarized_gates_is_not_in_the_file(network, pictures):
+    plain, scaled = network(width=4), network(width=4, attention_scale=True)
+    scaled.set_weights(plain.get_weights())
+    assert convert(scaled, "litert", images=pictures) == convert(plain, "litert", images=pictures)
 
 
 @pytest.mark.parametrize("target", TARGETS)

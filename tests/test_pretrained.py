@@ -1,0 +1,247 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_seresnet import pretrained
+from larq_seresnet.models import SEResNet14, SEResNet14Bin
+from training import export
+
+VARIANTS = {
+    "seresnet14": SEResNet14,
+    "seresnet14_bin": SEResNet14Bin,
+    "seresnet14_fully_binary": lambda **arguments: SEResNet14Bin(activations="binary", **arguments),
+}
+METADATA = {
+    "dataset": "digits",
+    "labels": list("0123456789"),
+    "test_error": 1.25,
+    "training": "python -m training.fit --dataset digits",
+    "licence": "CC BY 4.0",
+}
+
+
+def learned(model):
+    """The model with weights that nothing starts with."""
+    rng = np.random.default_rng(0)
+    model.set_weights(
+        [rng.uniform(0.1, 0.9, w.shape) * rng.choice([-1, 1], w.shape) ** (w.ndim > 1)
+         for w in model.get_weights()]
+    )  # fmt: skip
+    return model
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Instead of the package's folder of weights."""
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.npz"
+    pretrained.save(path, learned(SEResNet14Bin(width=4)), METADATA)
+    return path
+
+
+@pytest.mark.parametrize("network", VARIANTS)
+def test_a_file_gives_the_same_probabilities_to_the_last_bit(network, images, folder):
+    model = learned(VARIANTS[network](width=4))
+    pretrained.save(folder / f"{network}-digits.npz", model, METADATA)
+
+    loaded = VARIANTS[network](width=4, weights="digits")
+
+    assert np.array_equal(loaded(images), model(images))
+    assert pretrained.load("digits", network).metadata == METADATA
+    assert pretrained.load(f"{network}-digits").model().count_params() == model.count_params()
+
+
+def test_of_one_bit_kernels_the_signs_are_kept(tmp_path, images):
+    model = learned(SEResNet14Bin(width=4))
+    latent = model.get_layer("conv").kernel.latent_variable
+    latent.assign(tf.zeros_like(latent))
+    pretrained.save(tmp_path / "model.npz", model, METADATA)
+
+    loaded = SEResNet14Bin(width=4, weights=tmp_path / "model.npz")
+
+    kernels = [w for w in loaded.weights if "kernel" in w.name]
+    assert all(set(np.unique(kernel.latent_variable)) <= {-1, 1} for kernel in kernels)
+    assert set(np.unique(loaded.get_layer("conv").kernel.latent_variable)) == {1}
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(loaded(images, training=True)[:, 0])
+    gradients = tape.gradient(loss, loaded.trainable_weights)
+    assert np.any(gradients[0]), "no gradient reaches a latent weight of +1 or -1"
+
+
+def test_width_16_takes_some_tens_of_kilobytes(tmp_path):
+    pretrained.save(tmp_path / "model.npz", learned(SEResNet14Bin()), METADATA)
+
+    assert (tmp_path / "model.npz").stat().st_size < 40_000
+
+
+def test_a_file_can_be_read_with_numpy_alone(file):
+    with np.load(file) as archive:
+        facts = json.loads(archive["metadata"].tobytes())
+        bits, values = archive["bits"], archive["values"]
+
+    sizes = {1: 0, 32: 0}
+    for weight in facts["weights"]:
+        sizes[weight["bits"]] += np.prod(weight["shape"])
+    assert facts["weights"][0] == {"name": "conv/kernel:0", "shape": [3, 3, 3, 4], "bits": 1}
+    assert (bits.dtype, bits.size) == (np.uint8, -(-sizes[1] // 8))
+    assert (values.dtype, values.size) == (np.float32, sizes[32])
+
+
+def test_a_damaged_file_is_one_clear_error(file):
+    whole = file.read_bytes()
+    expected = pretrained.load(file)
+    rng = np.random.default_rng(0)
+    refused = []
+    for position in rng.choice(len(whole), 200, replace=False):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << int(rng.integers(8))
+        file.write_bytes(damaged)
+        try:
+            found = pretrained.load(file)
+        except OSError as error:
+            refused.append(str(error))
+        else:  # a bit of the archive that means nothing, such as a date
+            assert found.metadata == expected.metadata
+            assert all(map(np.array_equal, found.weights, expected.weights))
+    assert len(refused) > 150
+    assert all(f"{file} is no readable file of weights" in message for message in refused)
+    for length in (0, 1, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(OSError, match="no readable file of weights"):
+            SEResNet14Bin(width=4, weights=file)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    np.savez(tmp_path / "bomb.npz", metadata=np.array([Bomb()], dtype=object))
+
+    with pytest.raises(OSError, match="no readable file of weights"):
+        pretrained.load(tmp_path / "bomb.npz")
+
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_changed_weight_does_not_pass_the_checksum(file):
+    with np.load(file) as archive:
+        parts = dict(archive)
+    parts["values"][3] += 1
+    np.savez(file, **parts)
+
+    with pytest.raises(OSError, match="checksum"):
+        pretrained.load(file)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".keras"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"width": 8},
+        {"classes": 5},
+        {"fmb": False},
+        {"gate": "tanh"},
+        {"reduction": 2},
+        {"activations": "binary"},
+        {"gate": None, "fmb": False},
+        {"variance": (1.0, 1.0, 1.0)},
+    ],
+    ids=str,
+)
+def test_arguments_that_contradict_the_weights(arguments, suffix, tmp_path):
+    path, model = tmp_path / f"model{suffix}", SEResNet14Bin(width=4)
+    model.save(path) if suffix == ".keras" else pretrained.save(path, model, METADATA)
+
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))}=.* contradicts the weights"):
+        SEResNet14Bin(**{"width": 4, **arguments, "weights": path})
+
+
+def test_weights_of_the_other_builder(file):
+    with pytest.raises(ValueError, match="are those of SEResNet14Bin, not SEResNet14"):
+        SEResNet14(width=4, fmb=True, weights=file)
+
+
+def test_the_normalization_comes_with_the_weights(tmp_path):
+    model = SEResNet14Bin(width=4, mean=(1, 2, 3), variance=(4, 5, 6))
+    pretrained.save(tmp_path / "model.npz", model, METADATA)
+
+    loaded = SEResNet14Bin(width=4, weights=tmp_path / "model.npz")
+
+    assert np.ravel(loaded.get_layer("standardize").mean).tolist() == [1, 2, 3]
+
+
+def test_what_changes_no_output_is_free(file, images):
+    arguments = {"gradient": "cut", "attention_scale": True, "input_shape": (32, 32, 3)}
+    model = SEResNet14Bin(width=4, weights=file, **arguments)
+
+    assert np.array_equal(model(images), SEResNet14Bin(width=4, weights=file)(images))
+    larger = SEResNet14Bin(width=4, weights=file, input_shape=(48, 40, 3))
+    assert larger.output_shape == (None, 10)
+
+
+def test_without_fmb_the_scale_changes_the_outputs(tmp_path):
+    path = tmp_path / "model.npz"
+    pretrained.save(path, SEResNet14Bin(width=4, fmb=False), METADATA)
+
+    with pytest.raises(ValueError, match="attention_scale=True contradicts the weights"):
+        SEResNet14Bin(width=4, fmb=False, attention_scale=True, weights=path)
+
+
+def test_names_without_a_file_list_those_there_are(folder):
+    with pytest.raises(ValueError, match=r"no weights 'cifar10' for seresnet14_bin, only: none"):
+        SEResNet14Bin(weights="cifar10")
+    for name in ("seresnet14-cifar10", "seresnet14_bin-digits"):
+        pretrained.save(folder / f"{name}.npz", SEResNet14Bin(width=4), METADATA)
+    with pytest.raises(ValueError, match=r"no weights 'cifar10' .* only: digits; or"):
+        SEResNet14Bin(weights="cifar10")
+
+
+def test_weights_that_are_not_there(tmp_path):
+    for name in ("missing.npz", "missing.keras"):
+        with pytest.raises(OSError, match=name):
+            SEResNet14Bin(weights=tmp_path / name)
+
+
+def test_networks_of_others_are_refused(tmp_path):
+    model = tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))])
+    with pytest.raises(ValueError, match="no SEResNet14 and no SEResNet14Bin"):
+        pretrained.save(tmp_path / "model.npz", model, METADATA)
+    assert not list(tmp_path.iterdir())
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(OSError, match=r"no readable \.keras file of these networks"):
+        SEResNet14Bin(weights=tmp_path / "model.keras")
+
+
+@pytest.mark.parametrize("name", pretrained.names())
+def test_a_packaged_network_is_the_builders_default(name):
+    model = export.build(pretrained.FOLDER / f"{name}.npz")
+
+    facts = pretrained.load(name).metadata
+    assert name == f"{model.name}-{facts['dataset']}"
+    assert len(facts["labels"]) == model.output_shape[-1]
+    assert ("non-commercial" in facts["licence"]) == (facts["dataset"] == "svhn_cropped")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", pretrained.names())
+def test_a_packaged_network_has_the_stated_error(name, tfds_dir):
+    facts = pretrained.load(name).metadata
+    model = export.build(pretrained.FOLDER / f"{name}.npz")
+
+    error = export.top1_error(model, facts["dataset"], tfds_dir)
+
+    assert error == pytest.approx(facts["test_error"], abs=0.05)
+
+
+def test_the_packages_folder_is_small_and_has_its_table():
+    assert sum(path.stat().st_size for path in pretrained.FOLDER.iterdir()) < 3_000_000
+    assert (pretrained.FOLDER / "README.md").read_text() == export.table()
