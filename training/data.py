@@ -106,7 +106,14 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
 
 
 def training_batches(
-    split: Split, *, batch_size: int, seed: int, epochs: range, flip: bool
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    flip: bool,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches of whole epochs, one after the other.
 
@@ -115,8 +122,11 @@ def training_batches(
     sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
     dropped: other images each time.
 
+    Where several workers share each batch, this is the share of the one with number `worker`.
+
     Returns:
-        `len(epochs) * (len(images) // batch_size)` batches (images uint8, labels int64).
+        `len(epochs) * (len(images) // batch_size)` batches (images uint8, labels int64), of
+        `batch_size // workers` images.
     """
     images, labels = split
     size = images.shape[1]
@@ -124,6 +134,7 @@ def training_batches(
     padded = tf.constant(np.pad(images, border))
     targets = tf.constant(labels)
     pixels = tf.range(size)
+    share = slice(worker * batch_size // workers, (worker + 1) * batch_size // workers)
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.random.experimental.stateless_fold_in([seed, 0], epoch)
@@ -133,6 +144,7 @@ def training_batches(
             random = tf.random.stateless_uniform(
                 [3, batch_size], tf.random.experimental.stateless_fold_in(epoch_seed, step)
             )
+            random, indices = random[:, share], indices[share]
             top, left = tf.unstack(tf.cast(random[:2] * (2 * PADDING + 1), tf.int32))
             rows = top[:, None] + pixels
             columns = left[:, None] + pixels

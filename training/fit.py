@@ -19,6 +19,7 @@ from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from training import UserError, curves, data, flags
 from training.config import Config, Precision
+from training.distribution import Group, is_chief, join
 from training.gate_recorder import GateRecorder, attention_modules
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
@@ -44,10 +45,15 @@ def fit(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
     """
     config = replace(config, out=config.folder, precision=_precision(config.precision))
-    with RunFolder(config.folder, config.decisive()) as folder:
+    with (
+        join(config.distribute) as group,
+        group.folder(config.folder) as path,
+        RunFolder(path, config.decisive()) as folder,
+        group.strategy.scope(),
+    ):
         print(f"run folder: {folder.path}", flush=True)
         dataset = dataset or data.load(config.dataset, config.data_dir)
-        model = _train(config, folder, dataset, callbacks)
+        model = _train(config, group, folder, dataset, callbacks)
         results = final_errors(model, dataset)
         folder.save_json("results.json", results)
     return results
@@ -55,6 +61,7 @@ def fit(
 
 def _train(
     config: Config,
+    group: Group,
     folder: RunFolder,
     dataset: data.Data,
     extra: Sequence[tf.keras.callbacks.Callback],
@@ -66,6 +73,7 @@ def _train(
             f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
             f"training images of {config.dataset}"
         )
+    share = group.share(config.batch_size)
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(config.precision)
@@ -73,14 +81,28 @@ def _train(
     if model is None:
         model = build(config)
         model.compile(_optimizer(config, steps), "sparse_categorical_crossentropy", ["accuracy"])
-    finished = int(model.optimizer.iterations) // steps
+    finished = int(model.optimizer.iterations.numpy()) // steps
     log = folder.load_log(finished) if finished else []
     folder.save_json("config.json", _description(config, dataset))
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
     gates = GateRecorder(folder, model, dataset, finished)
-    callbacks: list[Any] = list(extra)
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shares = data.training_batches(
+            dataset.train,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epochs=range(finished, config.epochs),
+            flip=dataset.source.flip,
+            worker=context.input_pipeline_id,
+            workers=context.num_input_pipelines,
+        )
+        several = config.batch_size // context.num_input_pipelines != share
+        return shares.rebatch(share) if several else shares
+
+    callbacks: list[Any] = [*extra, *group.callbacks()]
     if config.fmb_epochs is not None:
         callbacks.append(FMBSchedule(config.fmb_epochs))
     callbacks.append(Recorder(folder, dataset, log, gates, config.batch_size))
@@ -90,13 +112,7 @@ def _train(
         if finished < config.epochs:
             folder.withdraw_results()
             model.fit(
-                data.training_batches(
-                    dataset.train,
-                    batch_size=config.batch_size,
-                    seed=config.seed,
-                    epochs=range(finished, config.epochs),
-                    flip=dataset.source.flip,
-                ),
+                group.strategy.distribute_datasets_from_function(batches),
                 steps_per_epoch=steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
@@ -195,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(
             f"\nstopped; the same command goes on from the last finished epoch, in {config.folder}"
         )
+    if not is_chief(config.distribute):
+        print("done; the chief has the results")
+        return
     print(
         f"done: top-1 error {results['validation_error']:.2f} % on the validation split, "
         f"{results['test_error']:.2f} % on the test split; curves in {config.folder / 'curves.png'}"
