@@ -31,6 +31,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
+from larq_seresnet.convert.console import silence
 from training import UserError
 
 Kind = Literal["none", "mirrored", "multiworker"]
@@ -91,7 +92,7 @@ class Group:
 
     def wait(self) -> None:
         """Wait until every worker is here: the first to end would take the others down."""
-        self._from_chief(b"")
+        self._from_chief(b"done")
 
     def _from_chief(self, content: bytes) -> bytes:
         """The chief's content, in every worker."""
@@ -132,7 +133,8 @@ def join(kind: Kind) -> Iterator[Group]:
     _wait_for(cluster, address)
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        group = Group(tf.distribute.MultiWorkerMirroredStrategy(), chief)
+        with silence():
+            group = Group(tf.distribute.MultiWorkerMirroredStrategy(), chief)
         signal.signal(signal.SIGTERM, handler)  # TensorFlow has put its own in its place
         number = cluster.index(address) + 1
         print(f"worker {number} of {len(cluster)}, {address}; chief: {cluster[0]}", flush=True)
