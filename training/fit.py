@@ -19,7 +19,7 @@ from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from training import UserError, curves, data, flags
 from training.config import Config, Precision
-from training.distribution import Group, is_chief, join
+from training.distribution import Group, is_chief, join, leave
 from training.gate_recorder import GateRecorder, attention_modules
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
@@ -206,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         results = fit(config)
     except UserError as error:
-        sys.exit(f"training.fit: error: {error}")
+        end = leave if config.distribute == "multiworker" else sys.exit
+        end(f"training.fit: error: {error}")
     except KeyboardInterrupt:
         sys.exit(
             f"\nstopped; the same command goes on from the last finished epoch, in {config.folder}"
