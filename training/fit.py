@@ -206,8 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         results = fit(config)
     except UserError as error:
-        end = leave if config.distribute == "multiworker" else sys.exit
-        end(f"training.fit: error: {error}")
+        message = f"training.fit: error: {error}"
+        if config.distribute == "multiworker":
+            leave(message)
+        sys.exit(message)
     except KeyboardInterrupt:
         sys.exit(
             f"\nstopped; the same command goes on from the last finished epoch, in {config.folder}"
