@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from training.distribution import Kind
 from training.flags import flag
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
@@ -71,6 +72,11 @@ class Config:
         "CPUs with a C++ compiler",
     )
     out: Path | None = flag(None, "the run's folder (default: runs/, named by the flags)")
+    distribute: Kind = flag(
+        "none",
+        "share each batch: mirrored: by this machine's GPUs; multiworker: by several machines, "
+        "named by the environment variable TF_CONFIG",
+    )
     tensorboard: bool = flag(False, "write TensorBoard's logs into the run's folder")
 
     def __post_init__(self) -> None:

@@ -127,6 +127,8 @@ def training_batches(
     flip: bool,
     padding: int = 4,
     cutout: int = 0,
+    worker: int = 0,
+    workers: int = 1,
 ) -> tf.data.Dataset:
     """Shuffled and augmented batches of whole epochs, one after the other.
 
@@ -137,8 +139,11 @@ def training_batches(
     sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
     dropped: other images each time.
 
+    Where several workers share each batch, this is the share of the one with number `worker`.
+
     Returns:
-        `len(epochs) * (len(images) // batch_size)` batches (images uint8, the split's labels).
+        `len(epochs) * (len(images) // batch_size)` batches (images uint8, the split's labels), of
+        `batch_size // workers` images.
     """
     images, labels = split
     size = images.shape[1]
@@ -146,6 +151,7 @@ def training_batches(
     padded = tf.constant(np.pad(images, border))
     targets = tf.constant(labels)
     pixels = tf.range(size)
+    share = slice(worker * batch_size // workers, (worker + 1) * batch_size // workers)
 
     def epoch_batches(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = tf.random.experimental.stateless_fold_in([seed, 0], epoch)
@@ -154,6 +160,7 @@ def training_batches(
         def batch(step: tf.Tensor, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             batch_seed = tf.random.experimental.stateless_fold_in(epoch_seed, step)
             random = tf.random.stateless_uniform([3, batch_size], batch_seed)
+            random, indices = random[:, share], indices[share]
             top, left = tf.unstack(tf.cast(random[:2] * (2 * padding + 1), tf.int32))
             rows = top[:, None] + pixels
             columns = left[:, None] + pixels
@@ -162,7 +169,8 @@ def training_batches(
             chosen = tf.gather(tf.gather(padded, indices), rows, axis=1, batch_dims=1)
             chosen = tf.gather(chosen, columns, axis=2, batch_dims=1)
             if cutout:
-                chosen = _cut_out(chosen, cutout, batch_seed)
+                centers = _centers(batch_size, size, batch_seed)[:, share]
+                chosen = _cut_out(chosen, cutout, centers)
             return chosen, tf.gather(targets, indices)
 
         indices = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
@@ -172,13 +180,16 @@ def training_batches(
     return epoch_numbers.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
 
 
-def _cut_out(images: tf.Tensor, length: int, seed: tf.Tensor) -> tf.Tensor:
-    """Blacken a square in each image; part of it may lie outside."""
-    batch, size = images.shape[0], images.shape[1]
+def _centers(batch: int, size: int, seed: tf.Tensor) -> tf.Tensor:
     seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    centers = tf.random.stateless_uniform([2, batch, 1], seed, maxval=size, dtype=tf.int32)
+    return tf.random.stateless_uniform([2, batch, 1], seed, maxval=size, dtype=tf.int32)
+
+
+def _cut_out(images: tf.Tensor, length: int, centers: tf.Tensor) -> tf.Tensor:
+    """Blacken a square in each image; part of it may lie outside."""
     starts = centers - length // 2
-    rows, columns = tf.unstack((tf.range(size) >= starts) & (tf.range(size) < starts + length))
+    pixels = tf.range(images.shape[1])
+    rows, columns = tf.unstack((pixels >= starts) & (pixels < starts + length))
     inside = rows[:, :, None, None] & columns[:, None, :, None]
     return tf.where(inside, tf.zeros_like(images), images)
 

@@ -19,6 +19,7 @@ from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from training import UserError, curves, data, flags, kernels, targets
 from training.config import Config, Kernels, Precision
+from training.distribution import Group, is_chief, join, leave
 from training.fused import fused
 from training.gate_recorder import GateRecorder, attention_modules
 from training.recipes import RECIPES
@@ -51,10 +52,15 @@ def fit(
         precision=_precision(config.precision),
         kernels=_kernels(config.kernels),
     )
-    with RunFolder(config.folder, config.decisive()) as folder:
+    with (
+        join(config.distribute) as group,
+        group.folder(config.folder) as path,
+        RunFolder(path, config.decisive()) as folder,
+        group.strategy.scope(),
+    ):
         print(f"run folder: {folder.path}", flush=True)
         dataset = dataset or data.load(config.dataset, config.data_dir)
-        model = _train(config, folder, dataset, callbacks)
+        model = _train(config, group, folder, dataset, callbacks)
         results = final_errors(model, dataset)
         folder.save_json("results.json", results)
     return results
@@ -62,6 +68,7 @@ def fit(
 
 def _train(
     config: Config,
+    group: Group,
     folder: RunFolder,
     dataset: data.Data,
     extra: Sequence[tf.keras.callbacks.Callback],
@@ -73,6 +80,7 @@ def _train(
             f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
             f"training images of {config.dataset}"
         )
+    share = group.share(config.batch_size)
     tf.keras.mixed_precision.set_global_policy(config.precision)
     teacher = None
     if config.distill != "none":
@@ -89,7 +97,7 @@ def _train(
         model = build(config)
         model.compile(_optimizer(config, steps))
         model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
-    finished = int(model.optimizer.iterations) // steps
+    finished = int(model.optimizer.iterations.numpy()) // steps
     log = folder.load_log(finished) if finished else []
     folder.save_json("config.json", _description(config, dataset))
     if finished:
@@ -98,7 +106,15 @@ def _train(
     gates = GateRecorder(folder, model, dataset, finished)
     learner = fused(model) if config.kernels == "fused" else model
     learner.compile(model.optimizer, loss, ["accuracy"])
-    callbacks: list[Any] = list(extra)
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        shares = _training_batches(
+            config, dataset, range(finished, config.epochs), teacher, context
+        )
+        several = config.batch_size // context.num_input_pipelines != share
+        return shares.rebatch(share) if several else shares
+
+    callbacks: list[Any] = [*extra, *group.callbacks()]
     if config.fmb_epochs is not None:
         callbacks.append(FMBSchedule(config.fmb_epochs))
     callbacks.append(Recorder(folder, model, dataset, log, gates, config.batch_size))
@@ -108,7 +124,7 @@ def _train(
         if finished < config.epochs:
             folder.withdraw_results()
             learner.fit(
-                _training_batches(config, dataset, range(finished, config.epochs), teacher),
+                group.strategy.distribute_datasets_from_function(batches),
                 steps_per_epoch=steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
@@ -122,7 +138,11 @@ def _train(
 
 
 def _training_batches(
-    config: Config, dataset: data.Data, epochs: range, teacher: tf.keras.Model | None
+    config: Config,
+    dataset: data.Data,
+    epochs: range,
+    teacher: tf.keras.Model | None,
+    context: tf.distribute.InputContext,
 ) -> tf.data.Dataset:
     batches = data.training_batches(
         dataset.train,
@@ -132,6 +152,8 @@ def _training_batches(
         flip=dataset.source.flip,
         padding=config.padding,
         cutout=config.cutout,
+        worker=context.input_pipeline_id,
+        workers=context.num_input_pipelines,
     )
     if teacher is None:
         return batches
@@ -236,11 +258,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         results = fit(config)
     except UserError as error:
-        sys.exit(f"training.fit: error: {error}")
+        message = f"training.fit: error: {error}"
+        if config.distribute == "multiworker":
+            leave(message)
+        sys.exit(message)
     except KeyboardInterrupt:
         sys.exit(
             f"\nstopped; the same command goes on from the last finished epoch, in {config.folder}"
         )
+    if not is_chief(config.distribute):
+        print("done; the chief has the results")
+        return
     print(
         f"done: top-1 error {results['validation_error']:.2f} % on the validation split, "
         f"{results['test_error']:.2f} % on the test split; curves in {config.folder / 'curves.png'}"

@@ -56,7 +56,7 @@ class Recorder(tf.keras.callbacks.Callback):
         self._log.append(
             {
                 "epoch": epoch + 1,
-                "learning_rate": float(self.model.optimizer.learning_rate),
+                "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
                 "loss": logs["loss"],
                 "train_error": 100 * (1 - logs["accuracy"]),
                 "validation_loss": validation_loss,

@@ -1,4 +1,6 @@
-"""Measures how fast training is: `python -m training.benchmark`.
+"""Measures how fast training is, beside other ways to train the same network.
+
+    python -m training.benchmark --json FILE
 
 The variants, each in a process of its own that waits while the others work, take turns:
 
@@ -39,7 +41,11 @@ class BenchmarkConfig:
         ValueError: A value is out of its range.
     """
 
-    variants: tuple[Name, ...] = flag(get_args(Name), "what to measure")
+    variants: tuple[Name, ...] = flag(
+        get_args(Name),
+        "what to measure: this project's fit, Keras's in float32 on images augmented one by one, "
+        "PyTorch, and input pipelines alone",
+    )
     widths: tuple[int, ...] = flag((16, 64), "of the network")
     activations: tuple[Literal["float", "binary"], ...] = flag(
         ("float", "binary"), "float: 1-bit weights only; binary: the fully binary network"
@@ -156,12 +162,15 @@ def _say(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
-    config = flags.parse(BenchmarkConfig, "python -m training.benchmark", __doc__, arguments)
+    summary = __doc__.splitlines()[0]
+    config = flags.parse(BenchmarkConfig, "python -m training.benchmark", summary, arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if importlib.util.find_spec("torch") is None:
         left = tuple(name for name in config.variants if not name.startswith("torch"))
         if left != config.variants:
-            _say("left out, since PyTorch is not installed (pip install '.[dev]'): torch-...")
+            _say("PyTorch is not installed (pip install '.[dev]'): its variants are left out")
+        if not left:
+            sys.exit("training.benchmark: error: nothing is left to measure")
         config = replace(config, variants=left)
     description = machine.describe()  # with the load before the measurement adds to it
     try:

@@ -78,11 +78,10 @@ def plain_input(task: Task, baton: Baton) -> None:
 def _plain_batches(task: Task) -> tf.data.Dataset:
     """Batches without end, in the way of larq-zoo's `training/train.py`."""
     size = task.dataset.train[0].shape[1]
+    padded = size + 2 * Config().padding
 
     def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.image.resize_with_crop_or_pad(
-            image, size + 2 * data.PADDING, size + 2 * data.PADDING
-        )
+        image = tf.image.resize_with_crop_or_pad(image, padded, padded)
         image = tf.image.random_crop(image, (size, size, 3))
         return tf.image.random_flip_left_right(image), label
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 from training import data
 from training.benchmark.turns import WARM_UP_STEPS, Baton, Task, Turn, clock
+from training.config import Config
 
-PADDING = data.PADDING
+PADDING = Config().padding
 
 
 class _Sign(torch.autograd.Function):
