@@ -12,7 +12,16 @@ from types import ModuleType
 
 __version__ = version("larq-seresnet")
 
-_SUBMODULES = ("callbacks", "convert", "edge", "layers", "models")
+_SUBMODULES = (
+    "callbacks",
+    "convert",
+    "edge",
+    "eigencam",
+    "inspect",
+    "layers",
+    "models",
+    "prune",
+)
 
 
 def _use_keras_2() -> None:

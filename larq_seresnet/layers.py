@@ -98,8 +98,8 @@ class SqueezeExcite(tf.keras.layers.Layer):
     With an `input_quantizer` both convolutions see binary inputs, each after a batch norm (there
     is no ReLU then, whose output a sign could not split).
 
-    A pruned module (`larq_seresnet.prune`) has the channels no more whose gate is 0: its input lacks
-    them, and in its output they are zeros.
+    A pruned module (`larq_seresnet.prune`) no more has the channels whose gate is 0: its input
+    lacks them, and in its output they are zeros.
 
     Input and output: feature maps (batch, height, width, channels).
 
@@ -185,7 +185,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         return self.preactivation_of_pooled(pooled, training)
 
     def preactivation_of_pooled(self, pooled: tf.Tensor, training: Any = None) -> tf.Tensor:
-        """z of average-pooled inputs: both float32, (batch, 1, 1, channels)."""
+        """Compute z of average-pooled inputs: both float32, (batch, 1, 1, channels)."""
         if not self.input_quantizer:
             return self.excite(tf.nn.relu(self.squeeze(pooled)))
         squeezed = self.squeeze(self.norms[0](pooled, training=training))

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from larq_seresnet.datasets import SPLITS, Split, load_digits
 from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
 from training import UserError
+from training.pasted import load_pasted_digits
 
 PADDING = 4  # pixels on each side, for the random crops
 EVALUATION_BATCH = 500
-
-Split = tuple[np.ndarray, np.ndarray]  # images (n, 32, 32, 3) uint8, labels (n,) int64
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ SOURCES = {
         url="http://ufldl.stanford.edu/housenumbers/",
     ),
     "digits": Source(labels=_DIGITS, mean=(77.8,) * 3, variance=(6819.0,) * 3, flip=False),
+    "pasted_digits": Source(labels=_DIGITS, mean=(116.0,) * 3, variance=(2500.0,) * 3, flip=False),
 }
 
 
@@ -101,8 +102,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     Raises:
         UserError: The data are missing and cannot be downloaded, or damaged.
     """
-    splits = _load_digits() if name == "digits" else _load_tfds(name, data_dir)
-    return Data(SOURCES[name], *splits)
+    makers = {"digits": load_digits, "pasted_digits": load_pasted_digits}
+    if name in makers:
+        return Data(SOURCES[name], **makers[name]())
+    return Data(SOURCES[name], *_load_tfds(name, data_dir))
 
 
 def training_batches(
@@ -153,19 +156,6 @@ def evaluation_batches(split: Split) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
 
 
-def _load_digits() -> list[Split]:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to 32x32x3."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = tf.image.resize(digits.images[..., None] * (255 / 16), (32, 32)).numpy()
-    images = np.repeat(images.round().astype(np.uint8), 3, axis=-1)
-    labels = digits.target.astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(labels))
-    test, validation, train = np.split(order, [360, 360 + 144])
-    return [(images[part], labels[part]) for part in (train, validation, test)]
-
-
 def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
     import tensorflow_datasets as tfds
 
@@ -179,9 +169,7 @@ def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
         if not builder.is_prepared():
             _require_reachable(SOURCES[name].url)
             builder.download_and_prepare()
-        splits = builder.as_dataset(
-            split=["train[:90%]", "train[90%:]", "test"], batch_size=-1, as_supervised=True
-        )
+        splits = builder.as_dataset(split=list(SPLITS.values()), batch_size=-1, as_supervised=True)
     except (OSError, tfds.download.DownloadError) as error:
         raise UserError(
             f"data set {name} is not in {place} and cannot be downloaded "

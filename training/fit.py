@@ -15,11 +15,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from larq_seresnet.attention import modules as attention_modules
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags
+from training import UserError, curves, data, flags, start
 from training.config import Config, Precision
-from training.gate_recorder import GateRecorder, attention_modules
+from training.gate_recorder import GateRecorder
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
 
@@ -58,6 +59,8 @@ def _train(config: Config, folder: RunFolder, dataset: data.Data) -> tf.keras.Mo
     model = folder.load_checkpoint()
     if model is None:
         model = build(config)
+        if config.start_from is not None:
+            model = start.trained_network(config.start_from, like=model)
         model.compile(_optimizer(config, steps), "sparse_categorical_crossentropy", ["accuracy"])
     finished = int(model.optimizer.iterations) // steps
     log = folder.load_log(finished) if finished else []

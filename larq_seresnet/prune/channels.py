@@ -1,16 +1,16 @@
 """Follows the channels of a network's tensors from layer to layer.
 
-Tensors whose channels correspond, one to one, form a group: a residual stream with all that is added
-to it, or what is between a convolution and the attention after it. Putting a group's channels into
-another order changes nothing if every layer that writes or reads the group does the same.
+Tensors whose channels correspond, one to one, form a group: a residual stream with all that is
+added to it, or what is between a convolution and the attention after it. Putting a group's channels
+into another order changes nothing if every layer that writes or reads the group does the same.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.layers import SqueezeExcite
 
-Layer = tf.keras.layers.Layer
+Layer: TypeAlias = tf.keras.layers.Layer
 
 MIXING = (tf.keras.layers.Conv2D, tf.keras.layers.Dense)
 """Layers that make new channels of all those of their input (Larq's are subclasses)."""

@@ -126,8 +126,8 @@ def _require_zero_one(module: SqueezeExcite) -> None:
     if gate.low != 0:
         raise ValueError(
             f"{module.name} has {gate.high:+.0f}/{gate.low:+.0f} gates ({module.gate}): a gate of "
-            f"{gate.low:+.0f} flips a channel and does not remove it, so there is nothing to prune; "
-            "0/1 gates (sigmoid with FMB) can be pruned"
+            f"{gate.low:+.0f} flips a channel and does not remove it, so that there is nothing to "
+            "prune; 0/1 gates (sigmoid with FMB) can be pruned"
         )
     if not module.fmb.enabled:
         raise ValueError(
