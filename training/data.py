@@ -70,7 +70,7 @@ SOURCES = {
         url="http://ufldl.stanford.edu/housenumbers/",
     ),
     "digits": Source(labels=_DIGITS, mean=(77.8,) * 3, variance=(6819.0,) * 3, flip=False),
-    "pasted_digits": Source(labels=_DIGITS, mean=(116.0,) * 3, variance=(2500.0,) * 3, flip=False),
+    "pasted_digits": Source(labels=_DIGITS, mean=(93.3,) * 3, variance=(1577.0,) * 3, flip=False),
 }
 
 

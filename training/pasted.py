@@ -8,8 +8,8 @@ from scipy import ndimage
 from larq_seresnet.datasets import Split, load_digits
 
 SIZE = 32  # pixels of an image
-DIGIT = 12  # pixels of a digit
-MARGIN = 4  # pixels that the digit keeps from the border: what random crops may cut off
+DIGIT = 14  # pixels of a digit
+MARGIN = 2  # pixels that the digit keeps from the border
 COPIES = 2  # of each training digit, at different places
 
 
@@ -39,7 +39,7 @@ def _paste(digit: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, Any
     image = _texture(rng)
     top, left = rng.integers(MARGIN, SIZE - DIGIT - MARGIN + 1, 2)
     window = image[top : top + DIGIT, left : left + DIGIT]
-    colour = rng.uniform(180, 255, 3)
+    colour = rng.uniform(190, 255, 3)
     window += digit[..., None] * (colour - window)
     return image.round().astype(np.uint8), (top, left, top + DIGIT, left + DIGIT)
 
@@ -48,5 +48,5 @@ def _texture(rng: np.random.Generator) -> np.ndarray:
     """Blurred noise of a random grain and colour, float pixels (SIZE, SIZE, 3)."""
     grain = rng.uniform(0.7, 3)
     noise = ndimage.gaussian_filter(rng.normal(size=(SIZE, SIZE, 3)), (grain, grain, 0))
-    noise *= rng.uniform(15, 35) / noise.std()
-    return np.clip(rng.uniform(90, 165, 3) + noise, 40, 215)
+    noise *= rng.uniform(10, 25) / noise.std()
+    return np.clip(rng.uniform(40, 130, 3) + noise, 0, 180)

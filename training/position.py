@@ -44,7 +44,7 @@ class PositionConfig:
         ("sigmoid", "tanh"), "activations of the channel attention, each without and with FMB"
     )
     seeds: int = flag(3, "runs of each")
-    epochs: int = flag(15, "of each run")
+    epochs: int = flag(25, "of each run")
     width: int = flag(8, "channels of the first stage")
     layer: str = flag("block6_relu2", "whose heat maps")
     runs: Path = flag(Path("runs/position"), "folder of the runs, with their checkpoints")
@@ -61,7 +61,8 @@ class PositionConfig:
                 seed=seed,
                 width=self.width,
                 epochs=self.epochs,
-                batch_size=32,
+                batch_size=64,
+                precision="float32",  # which is the faster one for so few channels
                 out=self.runs / f"{gate}_{'fmb' if fmb else 'no-fmb'}_seed{seed}",
             )
             for seed, gate, fmb in grid

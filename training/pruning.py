@@ -77,7 +77,7 @@ def work(config: PruningConfig) -> None:
         choices = [] if threshold is None else [choose(module, threshold) for module in seen]
         folder = config.runs / config.run.name / label
         row: dict[str, Any] = {
-            "run": str(config.run),
+            "run": config.run.name,
             "threshold": threshold,
             "epochs": config.epochs,
             "learning_rate": config.learning_rate,

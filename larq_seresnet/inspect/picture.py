@@ -32,4 +32,4 @@ def draw(networks: Networks) -> Figure:
 
 
 def _counts(always_on: int, always_off: int) -> str:
-    return f"{always_on} always on\n{always_off} always off"
+    return f"{always_on} always on, {always_off} off"
