@@ -66,21 +66,8 @@ def write_pruning(results):
 def write_position(results):
     (results / "position").mkdir(parents=True)
     with (results / "position" / "position.csv").open("w", newline="") as file:
+        file.write("gate,fmb,seed,layer,images,test_error,pointing,energy,chance,centre_pointing\n")
         writer = csv.writer(file)
-        writer.writerow(
-            [
-                "gate",
-                "fmb",
-                "seed",
-                "layer",
-                "images",
-                "test_error",
-                "pointing",
-                "energy",
-                "chance",
-                "centre_pointing",
-            ]
-        )
         for gate, fmb, energy in (("sigmoid", 0, 80), ("sigmoid", 1, 60), ("tanh", 0, 70)):
             writer.writerows(
                 (gate, fmb, seed, "block6_relu2", 360, 5, 90 + seed, energy + seed, 19.1, 70)

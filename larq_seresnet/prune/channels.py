@@ -12,9 +12,6 @@ from larq_seresnet.layers import SqueezeExcite
 
 Layer: TypeAlias = tf.keras.layers.Layer
 
-MIXING = (tf.keras.layers.Conv2D, tf.keras.layers.Dense)
-"""Layers that make new channels of all those of their input (Larq's are subclasses)."""
-
 _KEEPING = (
     tf.keras.layers.Activation,
     tf.keras.layers.Add,
@@ -27,18 +24,31 @@ _KEEPING = (
 )
 
 
+def mixes(layer: Layer) -> bool:
+    """Whether a layer makes new channels of all those of its input, with a kernel (..., in, out).
+
+    Larq's layers are subclasses of Keras's.
+    """
+    if isinstance(layer, tf.keras.layers.Dense):
+        return True
+    transposed = isinstance(layer, tf.keras.layers.Conv2DTranspose)
+    return isinstance(layer, tf.keras.layers.Conv2D) and layer.groups == 1 and not transposed
+
+
 class Channels:
     """The groups of a functional model.
 
-    Args:
-        model: Whose every layer is used once.
+    Raises:
+        ValueError: A layer is used more than once.
     """
 
     def __init__(self, model: tf.keras.Model) -> None:
         self._model = model
         self._parents: dict[int, int] = {}
         for layer in model.layers:
-            if not isinstance(layer, (*MIXING, SqueezeExcite)):
+            if len(layer.inbound_nodes) != 1:
+                raise ValueError(f"layer {layer.name!r} is used more than once")
+            if not mixes(layer) and not isinstance(layer, SqueezeExcite):
                 for tensor in [*_tensors(layer.input), *_tensors(layer.output)]:
                     self._parents[self.of(tensor)] = self.of(_tensors(layer.output)[0])
 
@@ -60,8 +70,8 @@ class Channels:
             raise ValueError("channels of the model's input or output cannot be pruned")
         for layer in self._model.layers:
             tensors = [*_tensors(layer.input), *_tensors(layer.output)]
-            known = (*MIXING, *_KEEPING, SqueezeExcite)
-            if group in map(self.of, tensors) and not isinstance(layer, known):
+            known = mixes(layer) or isinstance(layer, (*_KEEPING, SqueezeExcite))
+            if group in map(self.of, tensors) and not known:
                 raise ValueError(
                     f"channels cannot be followed through layer {layer.name!r} "
                     f"({type(layer).__name__})"
@@ -72,7 +82,7 @@ class Channels:
         return [
             layer
             for layer in self._model.layers
-            if isinstance(layer, (*MIXING, SqueezeExcite)) and self.of(layer.input) == group
+            if (mixes(layer) or isinstance(layer, SqueezeExcite)) and self.of(layer.input) == group
         ]
 
 

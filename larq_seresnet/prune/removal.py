@@ -9,7 +9,7 @@ import numpy as np
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.layers import SqueezeExcite
-from larq_seresnet.prune.channels import MIXING, Channels, Layer
+from larq_seresnet.prune.channels import Channels, Layer, mixes
 from larq_seresnet.prune.selection import Choice, narrowed
 
 
@@ -37,8 +37,8 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
         if layer.name in cuts:
             return narrowed(model.get_layer(layer.name), **vars(cuts[layer.name]))
         order = orders.get(channels.of(layer.output))
-        if isinstance(layer, tf.keras.layers.Conv2D) and order is not None:
-            config["filters"] = len(order)
+        if mixes(layer) and order is not None:
+            config["units" if isinstance(layer, tf.keras.layers.Dense) else "filters"] = len(order)
         return type(layer).from_config(config)
 
     pruned = tf.keras.models.clone_model(plain, clone_function=rebuild)
@@ -55,7 +55,7 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
 
 def _reordered(weight: np.ndarray, layer: Layer, read: Any, written: Any) -> np.ndarray:
     """A layer's weight for the new channels of its input and output."""
-    if isinstance(layer, MIXING) and weight.ndim > 1 and read is not None:
+    if mixes(layer) and weight.ndim > 1 and read is not None:
         weight = np.take(weight, read, axis=-2)
     return weight if written is None else np.take(weight, written, axis=-1)
 

@@ -104,7 +104,7 @@ def narrowed(
     """
     config = {**module.get_config(), "padding": padding, "squeeze_filters": module.squeeze.filters}
     # With binary inputs a batch norm follows W_0, which takes the bias.
-    config["squeeze_bias"] = not module.input_quantizer and (module.squeeze_bias or bias.any())
+    config["squeeze_bias"] = not module.input_quantizer and bool(module.squeeze_bias or bias.any())
     new = type(module).from_config(config)
     squeeze, excite = module.squeeze.kernel.numpy(), module.excite.kernel.numpy()
     new.build((None, None, None, np.arange(squeeze.shape[2])[kept].size))
