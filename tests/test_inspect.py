@@ -71,7 +71,7 @@ def test_the_command_gives_a_table_csv_and_a_picture(saved, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "always on" in printed
     assert "block6_se" in printed
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert len(rows) == 2 * (4 + 8 + 16)
     assert all(0 <= float(row["on"]) <= 1 for row in rows)
     assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,10 +1,9 @@
-import csv
-
 import numpy as np
 import pytest
 
 from training import UserError, data, pasted, position, shift
 from training.position import PositionConfig
+from training.report.records import read_csv
 
 
 def heatmap(row, column):
@@ -102,7 +101,7 @@ def test_the_command(tmp_path):
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     position.main([*flags, *folders])
 
-    rows = list(csv.DictReader((tmp_path / "results" / "position.csv").open()))
+    rows = list(read_csv(tmp_path / "results" / "position.csv"))
     assert [(row["gate"], row["fmb"]) for row in rows] == [("sigmoid", "0"), ("sigmoid", "1")]
     assert all(0 <= float(row["pointing"]) <= 100 for row in rows)
     assert (tmp_path / "results" / "examples.png").exists()
@@ -111,5 +110,5 @@ def test_the_command(tmp_path):
     shift.main(
         [*(str(tmp_path / "runs" / name) for name in names), "--out", str(tmp_path / "s.csv")]
     )
-    (row,) = csv.DictReader((tmp_path / "s.csv").open())
+    (row,) = read_csv(tmp_path / "s.csv")
     assert float(row["shift"]) >= 0

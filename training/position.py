@@ -14,6 +14,7 @@ goes on after any interruption. `python -m training.report` makes a section of t
 import csv
 import io
 import itertools
+import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from larq_seresnet.models import to_float32
 from training import UserError, data, fit, flags, pasted
 from training.config import Config
 from training.flags import flag
+from training.run_folder import RunFolder
 
 EXAMPLES = 6
 
@@ -81,22 +83,7 @@ def work(config: PositionConfig) -> None:
     images, boxes = data.load("pasted_digits").test[0], pasted.load_test_boxes()
     for number, step in enumerate(steps, 1):
         print(f"\nrun {number} of {len(steps)}: {step.folder.name}", flush=True)
-        results = fit.fit(step)
-        heatmaps = heat(step.folder, images, config.layer)
-        pointing, energy = score(heatmaps, boxes)
-        rows.append(
-            {
-                "gate": step.gate,
-                "fmb": int(step.fmb),
-                "seed": step.seed,
-                "layer": config.layer,
-                "images": len(images),
-                "test_error": results["test_error"],
-                "pointing": round(100 * float(pointing.mean()), 2),
-                "energy": round(100 * float(energy.mean()), 2),
-                **baselines(boxes),
-            }
-        )
+        rows.append(_row(step, images, boxes, config.layer))
         print(f"pointing game {rows[-1]['pointing']} %, energy {rows[-1]['energy']} %", flush=True)
         tf.keras.backend.clear_session()
     config.results.mkdir(parents=True, exist_ok=True)
@@ -105,6 +92,31 @@ def work(config: PositionConfig) -> None:
     draw_examples(images[:EXAMPLES], boxes, pair, config.layer).savefig(picture, dpi=120)
     write_atomically(config.results / "examples.png", picture.getvalue())
     write_atomically(config.results / "position.csv", table(rows).encode())
+
+
+def _row(step: Config, images: np.ndarray, boxes: np.ndarray, layer: str) -> dict[str, Any]:
+    """The scores of a run, which is trained first where it is not."""
+    file = step.folder / f"position_{layer}.json"
+    if file.exists():
+        with RunFolder(step.folder, step.decisive()):  # which refuses another run
+            return json.loads(file.read_text())
+    results = fit.fit(step)
+    pointing, energy = score(heat(step.folder, images, layer), boxes)
+    row = {
+        "gate": step.gate,
+        "fmb": int(step.fmb),
+        "seed": step.seed,
+        "epochs": step.epochs,
+        "width": step.width,
+        "layer": layer,
+        "images": len(images),
+        "test_error": results["test_error"],
+        "pointing": round(100 * float(pointing.mean()), 2),
+        "energy": round(100 * float(energy.mean()), 2),
+        **baselines(boxes),
+    }
+    write_atomically(file, f"{json.dumps(row)}\n".encode())
+    return row
 
 
 def heat(run: Path, images: np.ndarray, layer: str) -> np.ndarray:
