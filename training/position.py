@@ -87,9 +87,11 @@ def work(config: PositionConfig) -> None:
         print(f"pointing game {rows[-1]['pointing']} %, energy {rows[-1]['energy']} %", flush=True)
         tf.keras.backend.clear_session()
     config.results.mkdir(parents=True, exist_ok=True)
-    pair = {"without FMB": steps[0].folder, "with FMB": steps[1].folder}
+    shown = {
+        step.gate + (" + FMB" if step.fmb else ""): step.folder for step in steps if not step.seed
+    }
     picture = io.BytesIO()
-    draw_examples(images[:EXAMPLES], boxes, pair, config.layer).savefig(picture, dpi=120)
+    draw_examples(images[:EXAMPLES], boxes, shown, config.layer).savefig(picture, dpi=120)
     write_atomically(config.results / "examples.png", picture.getvalue())
     write_atomically(config.results / "position.csv", table(rows).encode())
 

@@ -96,6 +96,6 @@ def figures(results: Path) -> list[Figure]:
     figure.figimage(pixels)
     plt.close(figure)
     caption = (
-        "EigenCAM of digits pasted on textures, with the digits' boxes: the first gate, first seed."
+        "EigenCAM of digits pasted on textures, with the digits' boxes: the first seed of each."
     )
     return [Figure("eigencam", caption, figure)]
