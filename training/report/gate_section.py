@@ -81,7 +81,6 @@ def over_epochs(arms: dict[str, list[Run]]) -> Figure | None:
             epochs, ever, always = _shares(runs, module)
             arguments = {"color": arm_colour(name), "linestyle": arm_style(name)}
             axes.plot(epochs, ever, label=f"{ARMS[name].title}: on some image", **arguments)
-            axes.fill_between(epochs, always, color=arm_colour(name), alpha=0.15, lw=0)
             axes.plot(epochs, always, lw=0.8, label="on every image", **arguments)
         axes.set(title=f"SE{module}", ylim=(0, 1.02))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -7,7 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from training.report.figures import Figure
 from training.report.records import read_json
@@ -50,7 +50,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     changed = max(row["images_with_changed_gates"], default=0) / row["training_images"]
     tuned = "test_error" in row
     return [
-        "unpruned" if p is None else "0, without loss" if p == 0 else f"{100 * p:g} %",
+        _threshold(p),
         f"{removed} of {sum(row['channels'])}",
         NONE if p is None else f"{100 * changed:.1f}",
         f"{row['weights']:,}" if tuned else NONE,
@@ -61,6 +61,12 @@ def _cells(row: dict[str, Any]) -> list[str]:
             for key in ("lce_bytes", "litert_bytes", "float32_bytes")
         ),
     ]
+
+
+def _threshold(p: float | None) -> str:
+    if p is None:
+        return "unpruned"
+    return f"{100 * p:g} %" if p else "0, without loss"
 
 
 def _errors(row: dict[str, Any], when: str) -> str:
@@ -84,6 +90,15 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
         rows.sort(key=lambda row: row["litert_bytes"])
         sizes, errors = ([row[key] for row in rows] for key in ("litert_bytes", "test_error"))
         (line,) = axes.plot(sizes, errors, "o-", ms=4, label=f"{folder.name}, pruned, trained on")
+        for row in rows:
+            axes.annotate(
+                _threshold(row["threshold"]),
+                (row["litert_bytes"], row["test_error"]),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+                fontsize="x-small",
+            )
         unpruned = next(row for row in rows if row["threshold"] is None)
         whole = unpruned["float32_bytes"]
         axes.plot(
@@ -114,6 +129,7 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
             fontsize="small",
         )
     axes.set(xscale="log", xlabel="bytes of the file", ylabel="top-1 error, test (%)")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:,.0f} kB"))
     axes.margins(y=0.15)
     axes.grid(alpha=0.2)
