@@ -1,5 +1,8 @@
 """Images of data sets that are on disk, or come with scikit-learn."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
@@ -40,6 +43,18 @@ def load_images(name: str, split: str = "test", count: int | None = None) -> np.
             f"the images of data set {name!r} are not there: point TFDS_DATA_DIR to a folder of "
             "tensorflow_datasets that has it"
         ) from error
+
+
+def known_dataset(model: str, metadata: Mapping[str, Any], dataset: str | None) -> str:
+    """`dataset`, or else the one that the model's metadata say it was trained on.
+
+    Raises:
+        ValueError: Neither says one.
+    """
+    found = dataset or metadata.get("dataset")
+    if not found:
+        raise ValueError(f"which images {model} was trained on is not known: say --dataset")
+    return found
 
 
 def load_digits(size: int = 32) -> dict[str, Split]:

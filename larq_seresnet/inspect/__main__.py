@@ -42,14 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _inspect(args: argparse.Namespace) -> None:
     with silence():
         from larq_seresnet.convert import sources
-        from larq_seresnet.datasets import load_images
+        from larq_seresnet.datasets import known_dataset, load_images
         from larq_seresnet.inspect import gate_statistics, tables
     networks = {}
     for name in args.models:
         source = sources.load(name)
-        dataset = args.dataset or source.metadata.get("dataset")
-        if dataset is None:
-            raise ValueError(f"which images {name} was trained on is not known: say --dataset")
+        dataset = known_dataset(name, source.metadata, args.dataset)
         with silence():
             images = load_images(dataset, args.split, args.images)
         with Progress(f"{Path(name).name}: images") as progress:

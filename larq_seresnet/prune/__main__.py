@@ -48,13 +48,11 @@ def _prune(args: argparse.Namespace) -> None:
         raise ValueError(f"--out must be a .keras file in a folder that exists, not {args.out}")
     with silence():
         from larq_seresnet.convert import sources
-        from larq_seresnet.datasets import load_images
+        from larq_seresnet.datasets import known_dataset, load_images
         from larq_seresnet.prune.removal import remove
         from larq_seresnet.prune.selection import select
     source = sources.load(args.model)
-    dataset = args.dataset or source.metadata.get("dataset")
-    if dataset is None:
-        raise ValueError(f"which images {args.model} was trained on is not known: say --dataset")
+    dataset = known_dataset(args.model, source.metadata, args.dataset)
     with silence():
         images = load_images(dataset, "train", args.images)
     with Progress("images") as progress:
