@@ -6,7 +6,7 @@ from larq_seresnet import attention
 from larq_seresnet.convert import keras_models
 from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from larq_seresnet.prune import prune
+from larq_seresnet.prune import __main__, prune
 from larq_seresnet.prune.selection import select
 
 
@@ -222,3 +222,25 @@ def test_channels_that_cannot_be_followed(images):
     scaled = SqueezeExcite(fmb=True, name="attention")(inputs)
     with pytest.raises(ValueError, match="the model's input or output"):
         prune(tf.keras.Model(inputs, scaled), images, threshold=0.5)
+
+
+def test_the_command(images, tmp_path, capsys):
+    network(images).save(tmp_path / "model.keras")
+    out = tmp_path / "pruned.keras"
+    arguments = [str(tmp_path / "model.keras"), "--dataset", "digits", "--images", "30"]
+
+    assert __main__.main([*arguments, "--threshold", "0.7", "--out", str(out)]) == 0
+
+    printed = capsys.readouterr().out
+    pruned = tf.keras.models.load_model(out, compile=False)
+    assert f"{pruned.count_params():,} in {out}" in printed
+    assert "block6_se" in printed
+    for extra, message in (
+        (["--out", str(tmp_path / "pruned.h5")], "must be a .keras file"),
+        (["--out", str(tmp_path / "no" / "pruned.keras")], "in a folder that exists"),
+        (["--threshold", "2", "--out", str(out)], "threshold must be from 0 to 1, not 2"),
+    ):
+        assert __main__.main([*arguments, *extra]) == 1
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert len(error.splitlines()) == 1
