@@ -107,8 +107,6 @@ def test_the_command(tmp_path):
     assert (tmp_path / "results" / "examples.png").exists()
     config = PositionConfig(gates=("sigmoid",), seeds=1, runs=tmp_path / "runs")
     names = [step.folder.name for step in config.steps()]
-    shift.main(
-        [*(str(tmp_path / "runs" / name) for name in names), "--out", str(tmp_path / "s.csv")]
-    )
-    (row,) = read_csv(tmp_path / "s.csv")
+    shift.main([*(str(tmp_path / "runs" / name) for name in names), "--results", str(tmp_path)])
+    (row,) = read_csv(tmp_path / "shift_pasted_digits.csv")
     assert float(row["shift"]) >= 0

@@ -73,7 +73,7 @@ def write_position(results):
                 (gate, fmb, seed, "block6_relu2", 360, 5, 90 + seed, energy + seed, 19.1, 70)
                 for seed in range(3)
             )
-    (results / "position" / "shift.csv").write_text(
+    (results / "position" / "shift_cifar10.csv").write_text(
         "dataset,layer,first,second,images,shift,median,shuffled,first_fmb,second_fmb\n"
         "cifar10,block6_relu2,a,b,2000,3.5,3.1,7.25,0,1\n"
     )
@@ -94,7 +94,7 @@ def test_the_sections_are_part_of_the_report(tmp_path):
     assert "3 of 32 channels are off on every image" in text
     assert "-20.00 [" in text
     assert "lowers it" in text
-    assert "| cifar10 | a (no FMB) | b (FMB) | 3.50 | 3.10 | 7.25 |" in text
+    assert "| a (no FMB) | b (FMB) | 3.50 | 3.10 | 7.25 |" in text
     for name in ("gates_trained", "gates_by_epoch", "error_against_bytes"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 

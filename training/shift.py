@@ -1,4 +1,4 @@
-"""How far heat maps of two networks lie apart: `python -m training.shift RUN RUN... --out FILE`.
+"""How far heat maps of two networks lie apart: `python -m training.shift RUN RUN...`.
 
 The second paper shows EigenCAM's heat maps of a network with and one without FMB at different
 places. Here the shift is measured on test images of the runs' data set: the distance, in pixels,
@@ -94,12 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a finished run's folder")
     parser.add_argument("--images", type=int, default=2000, help="how many (default: 2000)")
-    parser.add_argument("--out", type=Path, default=Path("training/results/position/shift.csv"))
+    parser.add_argument(
+        "--results", type=Path, default=Path("training/results/position"), help="to write to"
+    )
     options = parser.parse_args(arguments)
     try:
         rows = measure(options.runs, options.images)
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.out, table(rows).encode())
+        options.results.mkdir(parents=True, exist_ok=True)
+        file = options.results / f"shift_{rows[0]['dataset']}.csv"
+        write_atomically(file, table(rows).encode())
     except (UserError, ValueError, OSError) as error:
         sys.exit(f"training.shift: error: {error}")
     print(table(rows), end="")

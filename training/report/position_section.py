@@ -22,10 +22,8 @@ def tables(results: Path) -> list[Table]:
     rows = read_csv(results / "position" / "position.csv")
     if rows:
         found.append(_scores(rows))
-    shifts = read_csv(results / "position" / "shift.csv")
-    if shifts:
-        found.append(_shifts(shifts))
-    return found
+    shifts = [read_csv(file) for file in sorted(results.glob("position/shift_*.csv"))]
+    return [*found, *(_shifts(rows) for rows in shifts if rows)]
 
 
 def _scores(rows: list[dict[str, str]]) -> Table:
@@ -65,7 +63,6 @@ def _effect(effect: statistics.Difference) -> tuple[str, str]:
 def _shifts(rows: list[dict[str, str]]) -> Table:
     cells = [
         [
-            row["dataset"],
             f"{row['first']} ({_fmb(row['first_fmb'])})",
             f"{row['second']} ({_fmb(row['second_fmb'])})",
             *(f"{float(row[key]):.2f}" for key in ("shift", "median", "shuffled")),
@@ -78,8 +75,8 @@ def _shifts(rows: list[dict[str, str]]) -> Table:
         "images that have nothing to do with each other. Two runs that differ in their seed alone "
         "shift too: only against such pairs does a shift say something about FMB."
     )
-    columns = ["data", "first", "second", "mean shift (pixels)", "median", "different images"]
-    return Table("How far heat maps shift", columns, cells, note)
+    columns = ["first", "second", "mean shift (pixels)", "median", "different images"]
+    return Table(f"How far heat maps shift: {rows[0]['dataset']}", columns, cells, note)
 
 
 def _fmb(flag: str) -> str:
