@@ -79,21 +79,21 @@ def work(config: PositionConfig) -> None:
         KeyboardInterrupt: Ctrl-C or SIGTERM; it can be resumed.
     """
     tf.get_logger().setLevel("ERROR")  # that a new network is traced anew is no news
+    config.results.mkdir(parents=True, exist_ok=True)
     steps, rows = config.steps(), []
     images, boxes = data.load("pasted_digits").test[0], pasted.load_test_boxes()
     for number, step in enumerate(steps, 1):
         print(f"\nrun {number} of {len(steps)}: {step.folder.name}", flush=True)
         rows.append(_row(step, images, boxes, config.layer))
         print(f"pointing game {rows[-1]['pointing']} %, energy {rows[-1]['energy']} %", flush=True)
+        write_atomically(config.results / "position.csv", table(rows).encode())
         tf.keras.backend.clear_session()
-    config.results.mkdir(parents=True, exist_ok=True)
     shown = {
         step.gate + (" + FMB" if step.fmb else ""): step.folder for step in steps if not step.seed
     }
     picture = io.BytesIO()
     draw_examples(images[:EXAMPLES], boxes, shown, config.layer).savefig(picture, dpi=120)
     write_atomically(config.results / "examples.png", picture.getvalue())
-    write_atomically(config.results / "position.csv", table(rows).encode())
 
 
 def _row(step: Config, images: np.ndarray, boxes: np.ndarray, layer: str) -> dict[str, Any]:
