@@ -90,7 +90,7 @@ def test_the_sections_are_part_of_the_report(tmp_path):
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| cifar10_fmb | yes | block1_se | 3 | 1 | 1 | 1 | 41.7 |" in text
     assert "| 0, without loss | 0 of 32 | 2.0 | - |" in text
-    assert "| 10 % | 7 of 32 | 2.0 | 150,000 | 28.50, 29.00 | 27.50, 28.00 |" in text
+    assert "| 10 % | 7 of 32 | 2.0 | 28.50, 29.00 | 27.50, 28.00 | 150,000 |" in text
     assert "3 of 32 channels are off on every image" in text
     assert "-20.00 [" in text
     assert "lowers it" in text

@@ -10,7 +10,7 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from larq_seresnet import attention
 from larq_seresnet.convert import run_conversion
+from larq_seresnet.convert.conversion import TARGETS
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.convert.files import write_atomically
 from larq_seresnet.convert.keras_models import in_float32
@@ -60,23 +61,37 @@ def work(config: PruningConfig) -> None:
     """
     if not (config.run / "results.json").exists():
         raise UserError(f"--run {config.run} is no finished run: it has no results.json")
-    settings = json.loads((config.run / "config.json").read_text())["config"]
     results = config.results / config.run.name
     results.mkdir(parents=True, exist_ok=True)
-    labels = {"unpruned": None, **{f"{p:g}": p for p in config.thresholds}}
-    if all((results / f"{label}.json").exists() for label in labels):
-        return
+    settings = json.loads((config.run / "config.json").read_text())["config"]
     dataset = data.load(settings["dataset"], config.data_dir)
+    labels = {"unpruned": None, **{f"{p:g}": p for p in config.thresholds}}
+    left = {k: v for k, v in labels.items() if not (results / f"{k}.json").exists()}
+    if left:
+        _prune(config, left, dataset)
+    for label in labels:
+        file = results / f"{label}.json"
+        row = json.loads(file.read_text())
+        if "test_error" not in row and (label == "unpruned" or any(row["removed"])):
+            print(f"\nthreshold {label}: training on", flush=True)
+            row.update(_train_on(config, settings, dataset, label))
+            _write(file, row)
+
+
+def _prune(config: PruningConfig, labels: dict[str, float | None], dataset: data.Data) -> None:
+    """Prune at these thresholds, and measure errors and files."""
     model = tf.keras.models.load_model(config.run / "model.keras", compile=False)
     print("looking at the gates on the training images", flush=True)
     seen = attention.observe(model, dataset.train[0])
     for label, threshold in labels.items():
-        if (results / f"{label}.json").exists():
-            continue
-        print(f"\nthreshold {label}", flush=True)
         choices = [] if threshold is None else [choose(module, threshold) for module in seen]
-        folder = config.runs / config.run.name / label
-        row: dict[str, Any] = {
+        pruned = remove(model, choices) if choices else model
+        start = _start(config, label)
+        start.parent.mkdir(parents=True, exist_ok=True)
+        pruned.save(start)
+        errors = fit.final_errors(pruned, dataset)
+        print(f"threshold {label}: {errors}", flush=True)
+        row = {
             "run": config.run.name,
             "threshold": threshold,
             "epochs": config.epochs,
@@ -86,48 +101,49 @@ def work(config: PruningConfig) -> None:
             "never_on": [int((~module.is_on.any(axis=0)).sum()) for module in seen],
             "removed": [int(choice.removed.sum()) for choice in choices],
             "images_with_changed_gates": [choice.changed for choice in choices],
+            **{f"{name}_before": error for name, error in errors.items()},
+            **_sizes(pruned, dataset),
         }
-        if threshold is None or any(row["removed"]):
-            pruned = remove(model, choices) if choices else model
-            row.update(_measure(config, settings, dataset, pruned, folder))
-        text = json.dumps(row, indent=1) + "\n"
-        write_atomically(results / f"{label}.json", text.encode())
+        _write(config.results / config.run.name / f"{label}.json", row)
 
 
-def _measure(
-    config: PruningConfig,
-    settings: dict[str, Any],
-    dataset: data.Data,
-    model: tf.keras.Model,
-    folder: Path,
+def _start(config: PruningConfig, label: str) -> Path:
+    """The pruned network's file."""
+    return config.runs / config.run.name / label / "pruned.keras"
+
+
+def _train_on(
+    config: PruningConfig, settings: dict[str, Any], dataset: data.Data, label: str
 ) -> dict[str, Any]:
-    """Errors before and after training on, and the sizes of the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    start = folder / "pruned.keras"
-    model.save(start)
-    before = fit.final_errors(model, dataset)
-    known = {item.name for item in fields(Config)}
+    """Errors and sizes after training on."""
+    start = _start(config, label)
     run = Config(
-        **{key: settings[key] for key in _ARCHITECTURE if key in known & settings.keys()},
+        **{key: settings[key] for key in _ARCHITECTURE if key in settings},
         epochs=config.epochs,
         learning_rate=config.learning_rate,
         seed=config.seed,
         data_dir=config.data_dir,
         start_from=str(start),
-        out=folder / "tuned",
+        out=start.parent / "tuned",
     )
-    after = fit.fit(run)
-    tuned = in_float32(tf.keras.models.load_model(folder / "tuned" / "model.keras", compile=False))
+    errors = fit.fit(run)
     tf.keras.mixed_precision.set_global_policy("float32")
+    tuned = tf.keras.models.load_model(run.folder / "model.keras", compile=False)
+    return {**errors, **_sizes(tuned, dataset)}
+
+
+def _sizes(model: tf.keras.Model, dataset: data.Data) -> dict[str, int]:
+    """Bytes of the verified files, and of the float32 file of the same network."""
     images = dataset.test[0][:500].astype(np.float32)
-    files = {t: run_conversion(tuned, t, images=images).file for t in ("lce", "litert")}
     return {
-        "weights": tuned.count_params(),
-        **{f"{name}_before": error for name, error in before.items()},
-        **after,
-        **{f"{target}_bytes": len(file) for target, file in files.items()},
-        "float32_bytes": len(run_converter(tuned, "litert")),
+        "weights": model.count_params(),
+        **{f"{t}_bytes": len(run_conversion(model, t, images=images).file) for t in TARGETS},
+        "float32_bytes": len(run_converter(in_float32(model), "litert")),
     }
+
+
+def _write(file: Path, row: dict[str, Any]) -> None:
+    write_atomically(file, f"{json.dumps(row)}\n".encode())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

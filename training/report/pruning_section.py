@@ -17,9 +17,9 @@ COLUMNS = (
     "on for fewer than",
     "channels removed",
     "images with other gates changed (%)",
-    "weights",
     "error before training on: validation, test (%)",
     "after: validation, test (%)",
+    "weights",
     "lce bytes",
     "litert bytes",
     "float32 bytes",
@@ -48,18 +48,14 @@ def tables(results: Path) -> list[Table]:
 def _cells(row: dict[str, Any]) -> list[str]:
     p, removed = row["threshold"], sum(row["removed"])
     changed = max(row["images_with_changed_gates"], default=0) / row["training_images"]
-    tuned = "test_error" in row
+    sizes = ("weights", "lce_bytes", "litert_bytes", "float32_bytes")
     return [
         _threshold(p),
         f"{removed} of {sum(row['channels'])}",
         NONE if p is None else f"{100 * changed:.1f}",
-        f"{row['weights']:,}" if tuned else NONE,
-        _errors(row, "_before") if tuned else NONE,
-        _errors(row, "") if tuned else NONE,
-        *(
-            f"{row[key]:,}" if tuned else NONE
-            for key in ("lce_bytes", "litert_bytes", "float32_bytes")
-        ),
+        _errors(row, "_before"),
+        _errors(row, ""),
+        *(f"{row[key]:,}" if key in row else NONE for key in sizes),
     ]
 
 
@@ -70,7 +66,8 @@ def _threshold(p: float | None) -> str:
 
 
 def _errors(row: dict[str, Any], when: str) -> str:
-    return f"{row[f'validation_error{when}']:.2f}, {row[f'test_error{when}']:.2f}"
+    keys = (f"validation_error{when}", f"test_error{when}")
+    return ", ".join(f"{row[key]:.2f}" for key in keys) if keys[0] in row else NONE
 
 
 def figures(results: Path, zoo: Path) -> list[Figure]:
@@ -86,14 +83,23 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
     figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
     whole = 0
     for folder in folders:
-        rows = [row for row in _rows(folder) if "test_error" in row]
-        rows.sort(key=lambda row: row["litert_bytes"])
-        sizes, errors = ([row[key] for row in rows] for key in ("litert_bytes", "test_error"))
-        (line,) = axes.plot(sizes, errors, "o-", ms=4, label=f"{folder.name}, pruned, trained on")
+        rows = [row for row in _rows(folder) if "litert_bytes" in row]
+        tuned = [row for row in rows if "test_error" in row]
+        (line,) = axes.plot(
+            *_points(tuned, "test_error"), "o-", ms=4, label=f"{folder.name}, pruned, trained on"
+        )
+        axes.plot(
+            *_points(rows, "test_error_before"),
+            "o--",
+            ms=3,
+            lw=1,
+            color=line.get_color(),
+            label="as pruned",
+        )
         for row in rows:
             axes.annotate(
                 _threshold(row["threshold"]),
-                (row["litert_bytes"], row["test_error"]),
+                (row["litert_bytes"], row["test_error_before"]),
                 xytext=(0, 7),
                 textcoords="offset points",
                 ha="center",
@@ -103,7 +109,7 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
         whole = unpruned["float32_bytes"]
         axes.plot(
             whole,
-            unpruned["test_error"],
+            unpruned["test_error_before"],
             "s",
             color=line.get_color(),
             label=f"{folder.name}, unpruned, as a float32 file",
@@ -141,6 +147,12 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
         "half of the output channels of every layer."
     )
     return [Figure("error_against_bytes", caption, figure)]
+
+
+def _points(rows: list[dict[str, Any]], error: str) -> tuple[list[float], list[float]]:
+    """Bytes and errors, the smallest file first."""
+    rows = sorted(rows, key=lambda row: row["litert_bytes"])
+    return [row["litert_bytes"] for row in rows], [row[error] for row in rows]
 
 
 def _folders(results: Path) -> list[Path]:
