@@ -100,9 +100,9 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
             axes.annotate(
                 _threshold(row["threshold"]),
                 (row["litert_bytes"], row["test_error_before"]),
-                xytext=(0, 7),
+                xytext=(-1, 5),
                 textcoords="offset points",
-                ha="center",
+                rotation=60,
                 fontsize="x-small",
             )
         unpruned = next(row for row in rows if row["threshold"] is None)
@@ -137,7 +137,7 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
     axes.set(xscale="log", xlabel="bytes of the file", ylabel="top-1 error, test (%)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:,.0f} kB"))
-    axes.margins(y=0.15)
+    axes.margins(y=0.25)
     axes.grid(alpha=0.2)
     axes.legend(fontsize="small")
     plt.close(figure)
