@@ -12,7 +12,17 @@ from types import ModuleType
 
 __version__ = version("larq-seresnet")
 
-_SUBMODULES = ("callbacks", "convert", "edge", "layers", "models", "pretrained")
+_SUBMODULES = (
+    "callbacks",
+    "convert",
+    "edge",
+    "eigencam",
+    "inspect",
+    "layers",
+    "models",
+    "pretrained",
+    "prune",
+)
 
 
 def _use_keras_2() -> None:

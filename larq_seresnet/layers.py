@@ -4,6 +4,7 @@ P1: Wu, Yamauchi, "A Speed-up Channel Attention Technique for Accelerating the L
 Binarized Squeeze-and-Excitation (SE) Based ResNet Model", 2024.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from larq_seresnet import gates
@@ -97,6 +98,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
     With an `input_quantizer` both convolutions see binary inputs, each after a batch norm (there
     is no ReLU then, whose output a sign could not split).
 
+    A pruned module (`larq_seresnet.prune`) no more has the channels whose gate is 0: its input
+    lacks them, and in its output they are zeros.
+
     Input and output: feature maps (batch, height, width, channels).
 
     Args:
@@ -109,6 +113,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
         gradient: FMB's gradient, "ste" or "cut".
         kernel_quantizer: Larq quantizer of both kernels, for instance "ste_sign"; `None` is float.
         input_quantizer: Larq quantizer of both convolutions' inputs; `None` is float.
+        squeeze_filters: Outputs of W_0, where they are not channels / `reduction`.
+        squeeze_bias: Add a bias to W_0's outputs: what the pruned channels contribute to them.
+        padding: How many channels of zeros the output has before and after those of the input.
 
     Raises:
         ValueError: Unknown `gate` or `gradient`, or a `reduction` that is no positive integer
@@ -124,6 +131,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
         scale: bool = False,
         kernel_quantizer: Any = None,
         input_quantizer: Any = None,
+        squeeze_filters: int | None = None,
+        squeeze_bias: bool = False,
+        padding: Sequence[int] = (0, 0),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -135,19 +145,24 @@ class SqueezeExcite(tf.keras.layers.Layer):
         self.fmb = FMB(gate, gradient, enabled=fmb, name="fmb")
         self.kernel_quantizer = float32_quantizer(kernel_quantizer)
         self.input_quantizer = float32_quantizer(input_quantizer)
+        self.squeeze_filters = squeeze_filters
+        self.squeeze_bias = squeeze_bias
+        self.padding = tuple(padding)
         self._activation = gates.get(gate).activation
 
     def build(self, input_shape: Any) -> None:
         """Create the two convolutions for the input's number of channels."""
         channels = input_shape[-1]
-        if channels % self.reduction:
-            raise ValueError(f"reduction {self.reduction} does not divide {channels} channels")
-        inner = channels // self.reduction
+        inner = self.squeeze_filters
+        if inner is None:
+            if channels % self.reduction:
+                raise ValueError(f"reduction {self.reduction} does not divide {channels} channels")
+            inner = channels // self.reduction
         self.norms = [
             tf.keras.layers.BatchNormalization(momentum=0.9, dtype="float32", name=f"bn{i}")
             for i in range(2 if self.input_quantizer else 0)
         ]
-        self.squeeze = self._conv(inner, "squeeze")
+        self.squeeze = self._conv(inner, "squeeze", use_bias=self.squeeze_bias)
         self.excite = self._conv(channels, "excite")
         for layer, width in zip(
             [self.squeeze, self.excite, *self.norms], (channels, inner) * 2, strict=False
@@ -156,11 +171,11 @@ class SqueezeExcite(tf.keras.layers.Layer):
                 layer.build((None, 1, 1, width))
         super().build(input_shape)
 
-    def _conv(self, filters: int, name: str) -> tf.keras.layers.Layer:
+    def _conv(self, filters: int, name: str, use_bias: bool = False) -> tf.keras.layers.Layer:
         return lq.layers.QuantConv2D(
             filters,
             kernel_size=1,
-            use_bias=False,
+            use_bias=use_bias,
             kernel_quantizer=float32_quantizer(self.kernel_quantizer),
             kernel_constraint="weight_clip" if self.kernel_quantizer else None,
             input_quantizer=float32_quantizer(self.input_quantizer),
@@ -194,7 +209,8 @@ class SqueezeExcite(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         """Scale every channel by its gate."""
-        return inputs * tf.cast(self.gates(inputs, training), inputs.dtype)
+        outputs = inputs * tf.cast(self.gates(inputs, training), inputs.dtype)
+        return tf.pad(outputs, [(0, 0)] * 3 + [self.padding]) if any(self.padding) else outputs
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; `fmb` says whether FMB is on now."""
@@ -207,6 +223,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
             "scale": self.scale,
             "kernel_quantizer": lq.quantizers.serialize(self.kernel_quantizer),
             "input_quantizer": lq.quantizers.serialize(self.input_quantizer),
+            "squeeze_filters": self.squeeze_filters,
+            "squeeze_bias": self.squeeze_bias,
+            "padding": self.padding,
         }
 
 

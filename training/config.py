@@ -40,8 +40,8 @@ class Config:
     freeze_gates: bool = flag(
         False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
-    dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
-        "cifar10", "digits needs no download"
+    dataset: Literal["cifar10", "svhn_cropped", "digits", "pasted_digits"] = flag(
+        "cifar10", "digits and pasted_digits need no download"
     )
     data_dir: str | None = flag(
         None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
@@ -70,6 +70,11 @@ class Config:
         "auto",
         "fused: our own C++ between the convolutions; keras: layer by layer; auto: fused on "
         "CPUs with a C++ compiler",
+    )
+    start_from: str | None = flag(
+        None,
+        "train on from the network in this .keras file or run folder, for instance a pruned one "
+        "(default: new weights)",
     )
     out: Path | None = flag(None, "the run's folder (default: runs/, named by the flags)")
     distribute: Kind = flag(
@@ -127,6 +132,8 @@ class Config:
         names = [self.dataset, "fmb" if self.fmb else "no-fmb"]
         for item in fields(self):
             value = getattr(self, item.name)
+            if item.name == "start_from" and value is not None:
+                value = Path(value).stem
             if item.name not in skipped and value != item.default:
                 names.append(f"{item.name.replace('_', '-')}-{value}".replace("/", "-"))
         return Path("runs") / "_".join(names)

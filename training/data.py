@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from larq_seresnet.datasets import SPLITS, Split, load_digits
 from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
 from training import UserError
+from training.pasted import load_pasted_digits
 
 EVALUATION_BATCH = 500
-
-# Images (n, 32, 32, 3) uint8, and labels (n,) int64 or, from targets.one_hot, (n, classes) float32.
-Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,10 @@ class Source:
 
 
 _DIGITS = tuple("0123456789")
+_DIGITS_LICENCE = (
+    "[Optical Recognition of Handwritten Digits]"
+    "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)"
+)
 
 SOURCES = {
     "cifar10": Source(
@@ -80,8 +83,14 @@ SOURCES = {
         mean=(77.8,) * 3,
         variance=(6819.0,) * 3,
         flip=False,
-        licence="[Optical Recognition of Handwritten Digits]"
-        "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)",
+        licence=_DIGITS_LICENCE,
+    ),
+    "pasted_digits": Source(
+        labels=_DIGITS,
+        mean=(93.3,) * 3,
+        variance=(1577.0,) * 3,
+        flip=False,
+        licence=_DIGITS_LICENCE,
     ),
 }
 
@@ -114,8 +123,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     Raises:
         UserError: The data are missing and cannot be downloaded, or damaged.
     """
-    splits = _load_digits() if name == "digits" else _load_tfds(name, data_dir)
-    return Data(SOURCES[name], *splits)
+    makers = {"digits": load_digits, "pasted_digits": load_pasted_digits}
+    if name in makers:
+        return Data(SOURCES[name], **makers[name]())
+    return Data(SOURCES[name], *_load_tfds(name, data_dir))
 
 
 def training_batches(
@@ -199,19 +210,6 @@ def evaluation_batches(split: Split) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
 
 
-def _load_digits() -> list[Split]:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, enlarged to 32x32x3."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = tf.image.resize(digits.images[..., None] * (255 / 16), (32, 32)).numpy()
-    images = np.repeat(images.round().astype(np.uint8), 3, axis=-1)
-    labels = digits.target.astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(labels))
-    test, validation, train = np.split(order, [360, 360 + 144])
-    return [(images[part], labels[part]) for part in (train, validation, test)]
-
-
 def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
     import tensorflow_datasets as tfds
 
@@ -225,9 +223,7 @@ def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
         if not builder.is_prepared():
             _require_reachable(SOURCES[name].url)
             builder.download_and_prepare()
-        splits = builder.as_dataset(
-            split=["train[:90%]", "train[90%:]", "test"], batch_size=-1, as_supervised=True
-        )
+        splits = builder.as_dataset(split=list(SPLITS.values()), batch_size=-1, as_supervised=True)
     except (OSError, tfds.download.DownloadError) as error:
         raise UserError(
             f"data set {name} is not in {place} and cannot be downloaded "

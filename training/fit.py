@@ -15,13 +15,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from larq_seresnet.attention import modules as attention_modules
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags, kernels, targets
+from training import UserError, curves, data, flags, kernels, start, targets
 from training.config import Config, Kernels, Precision
 from training.distribution import Group, is_chief, join, leave
 from training.fused import fused
-from training.gate_recorder import GateRecorder, attention_modules
+from training.gate_recorder import GateRecorder
 from training.recipes import RECIPES
 from training.recorder import Recorder, loss_and_error
 from training.run_folder import RunFolder
@@ -95,6 +96,8 @@ def _train(
     model = folder.load_checkpoint()
     if model is None:
         model = build(config)
+        if config.start_from is not None:
+            model = start.trained_network(config.start_from, like=model)
         model.compile(_optimizer(config, steps))
         model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
     finished = int(model.optimizer.iterations.numpy()) // steps

@@ -181,7 +181,7 @@ class _Rewriting:
             shortcuts = [addend for addend in addends if addend is not branch]
             layer = branch
         attention = None
-        if isinstance(layer, SqueezeExcite):
+        if _keeps_channels(layer):
             attention, layer = layer, self._above(layer)
         if not isinstance(layer, tf.keras.layers.BatchNormalization) or len(shortcuts) > 1:
             return None
@@ -191,7 +191,7 @@ class _Rewriting:
         """Whether the layer is a batch norm, or attention to one, for this use alone."""
         if len(self._users[layer.name]) > 1:
             return False
-        if isinstance(layer, SqueezeExcite):
+        if _keeps_channels(layer):
             layer = self._above(layer)
         return isinstance(layer, tf.keras.layers.BatchNormalization)
 
@@ -203,6 +203,11 @@ class _Rewriting:
 
 def _parents(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
     return tf.nest.flatten(layer.inbound_nodes[0].inbound_layers)
+
+
+def _keeps_channels(layer: tf.keras.layers.Layer) -> bool:
+    """Whether the layer is squeeze-and-excitation, and not of a pruned network, which pads."""
+    return isinstance(layer, SqueezeExcite) and not any(layer.padding)
 
 
 def _has_binary_input(layer: tf.keras.layers.Layer) -> bool:

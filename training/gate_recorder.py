@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_seresnet import gates
-from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet.attention import modules as attention_modules
 from training import data
 from training.run_folder import Row, RunFolder
 
@@ -61,11 +61,6 @@ class GateRecorder:
                 }
             )
         self._folder.save_gates(self._rows)
-
-
-def attention_modules(model: tf.keras.Model) -> list[SqueezeExcite]:
-    """The model's squeeze-and-excitation modules, from the first block to the last."""
-    return [layer for layer in model.layers if isinstance(layer, SqueezeExcite)]
 
 
 def statistics(weights: np.ndarray, gate: gates.Gate) -> Row:

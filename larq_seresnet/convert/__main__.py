@@ -9,39 +9,35 @@ import logging
 import sys
 from pathlib import Path
 
-from larq_seresnet.convert.console import silence
+from larq_seresnet.convert.console import run_command, silence
 from larq_seresnet.convert.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    return run_command(lambda: _convert(args))
+
+
+def _convert(args: argparse.Namespace) -> None:
     log = logging.getLogger("larq_seresnet.convert")
-    try:
-        if not args.out.parent.is_dir():
-            raise NotADirectoryError(f"there is no folder {args.out.parent}")
-        log.info("loading %s", args.source)
-        with silence():  # TensorFlow talks about GPUs it does not find
-            from larq_seresnet.convert import report, run_conversion, sources
-        source = sources.load(args.source)
-        conversion = run_conversion(
-            source.model, args.target, input_type=args.input, metadata=source.metadata
-        )
-        sizes = None
-        if args.report or args.json:
-            log.info("comparing sizes")
-            sizes = report.compare_sizes(conversion, args.target)
-        write_atomically(args.out, conversion.file)
-        log.info("wrote %s: %d bytes", args.out, len(conversion.file))
-        if sizes is not None:
-            print(report.as_json(sizes) if args.json else report.as_table(sizes))
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    return 0
+    if not args.out.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {args.out.parent}")
+    log.info("loading %s", args.source)
+    with silence():  # TensorFlow talks about GPUs it does not find
+        from larq_seresnet.convert import report, run_conversion, sources
+    source = sources.load(args.source)
+    conversion = run_conversion(
+        source.model, args.target, input_type=args.input, metadata=source.metadata
+    )
+    sizes = None
+    if args.report or args.json:
+        log.info("comparing sizes")
+        sizes = report.compare_sizes(conversion, args.target)
+    write_atomically(args.out, conversion.file)
+    log.info("wrote %s: %d bytes", args.out, len(conversion.file))
+    if sizes is not None:
+        print(report.as_json(sizes) if args.json else report.as_table(sizes))
 
 
 def _parser() -> argparse.ArgumentParser:

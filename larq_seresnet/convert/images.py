@@ -6,6 +6,7 @@ import numpy as np
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.datasets import load_images
 
 COUNT = 500
 _DEFAULT_DATASET = "cifar10"
@@ -36,14 +37,10 @@ def verification_images(
 
 
 def _test_images(dataset: str) -> np.ndarray | None:
-    """The first test images of a TFDS data set, or `None` where it is not on disk."""
+    """The first test images of a data set, or `None` where it is not on disk."""
     try:
-        import tensorflow_datasets as tfds
-
-        builder = tfds.builder(dataset)
-        examples = tfds.as_numpy(builder.as_dataset(split=f"test[:{COUNT}]"))
-        return np.stack([example["image"] for example in examples])
-    except (ImportError, AssertionError, ValueError, OSError):
+        return load_images(dataset, count=COUNT)
+    except ValueError:
         return None
 
 

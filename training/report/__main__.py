@@ -1,7 +1,9 @@
 """Writes the report: `python -m training.report [RUNS...]`.
 
 From the runs' logs alone it makes report.html (one self-contained page), report.md and PNG
-pictures. It works with whatever runs there are, finished or not, and says which are missing.
+pictures. It works with whatever runs there are, finished or not, and says which are missing. What
+`training.pruning`, `training.position` and `larq_seresnet.inspect --json` left beside the folder of
+the runs (`pruning`, `position`, `gates`) becomes sections of its own.
 """
 
 import argparse
@@ -11,9 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training import UserError, sweep, sweep_report
-from training.report import claims, figures, page, runs, tables
+from training.report import (
+    claims,
+    figures,
+    gate_section,
+    page,
+    position_section,
+    pruning_section,
+    runs,
+    tables,
+)
 
 RESULTS = Path("training/results/paper")
+ZOO = Path("tflite_models")
 
 
 def write(folders: Sequence[Path], out: Path) -> str:
@@ -47,6 +59,10 @@ def write(folders: Sequence[Path], out: Path) -> str:
         picture = sweep_report.draw(sweep.read_trials(tuning))
         caption = "How the learning rates were chosen: trials on the validation split."
         pictures.append(figures.Figure("tuning", caption, picture))
+    results = folders[0].parent.parent
+    pictures += gate_section.figures(results, found)
+    pictures += pruning_section.figures(results, ZOO)
+    pictures += position_section.figures(results)
     try:
         out.mkdir(parents=True, exist_ok=True)
         files = []
@@ -56,6 +72,8 @@ def write(folders: Sequence[Path], out: Path) -> str:
             (out / f"{picture.name}.png").write_bytes(file.getvalue())
             files.append((picture.caption, file.getvalue()))
         content = tables.all_tables(found)
+        for section in (gate_section, pruning_section, position_section):
+            content += section.tables(results)
         (out / "report.md").write_text(page.markdown(introduction, claims.RULE, content))
         (out / "report.html").write_text(page.html(introduction, claims.RULE, content, files))
     except OSError as error:

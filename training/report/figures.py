@@ -113,14 +113,14 @@ def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
         errors = _errors(group, spec.epochs)
         epochs = np.arange(1, errors.shape[1] + 1)
         mean = errors.mean(axis=0)
-        colour = _colour(name)
+        colour = arm_colour(name)
         marker = "." if len(epochs) <= 30 else ""
         axes.plot(
             epochs,
             mean,
             marker=marker,
             color=colour,
-            linestyle=_style(name),
+            linestyle=arm_style(name),
             label=f"{ARMS[name].title} ({len(errors)})",
         )
         if len(errors) > 1:
@@ -154,11 +154,13 @@ def _errors(runs: Sequence[Run], epochs: int) -> np.ndarray:
     return np.array([[row["test_error"] for row in run.log[:length]] for run in chosen])
 
 
-def _style(name: str) -> str:
+def arm_style(name: str) -> str:
+    """The line of an arm, which says whether FMB is on."""
     return next(line for end, line in reversed(STYLES.items()) if name.endswith(end))
 
 
-def _colour(name: str) -> str:
+def arm_colour(name: str) -> str:
+    """The colour of an arm, which says its gate."""
     return next(colour for start, colour in COLOURS.items() if name.startswith(start))
 
 

@@ -1,0 +1,63 @@
+"""EigenCAM: where in an image a layer's activations vary most."""
+
+from typing import Any
+
+import numpy as np
+
+
+def eigencam(
+    model: Any, images: np.ndarray, layer: str | None = None, batch_size: int = 100
+) -> np.ndarray:
+    """Heat maps of a layer, one an image (Muhammad and Yeasin, arXiv:2008.00299).
+
+    A layer's activations are a vector of channels at each of its positions. The heat map is their
+    first principal component over the positions of one image: the projection on the direction in
+    which they vary most. No class and no gradient is involved.
+
+    The activations are centred, so that a heat map has mean 0. A principal component has no sign of
+    its own: here it is positive where the activations, summed over the channels, are higher.
+
+    Example:
+        >>> heatmaps = eigencam(model, images, "block4_relu2")  # (images, 16, 16)
+
+    Args:
+        model: Any Keras model of one input, images.
+        images: What the model takes, (images, height, width, channels).
+        layer: Name of a layer whose output is (batch, rows, columns, channels); by default the
+            last such one.
+        batch_size: Images at a time.
+
+    Returns:
+        Signed heat maps, float32 (images, rows, columns).
+
+    Raises:
+        ValueError: There is no such layer, its output is no feature map, or the images do not fit.
+    """
+    from larq_seresnet.eigencam.activations import Activations
+
+    activations = Activations(model, layer)
+    batches = [
+        principal_component(activations(images[start : start + batch_size]))
+        for start in range(0, len(images), batch_size)
+    ]
+    return np.concatenate(batches)
+
+
+def principal_component(features: np.ndarray) -> np.ndarray:
+    """The first principal component over the positions.
+
+    Args:
+        features: (images, rows, columns, channels).
+
+    Returns:
+        (images, rows, columns), float32; zeros where nothing varies.
+    """
+    images, rows, columns, channels = features.shape
+    vectors = features.reshape(images, rows * columns, channels).astype(np.float64)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    covariance = np.einsum("npc,npd->ncd", vectors, vectors, optimize=True)
+    direction = np.linalg.eigh(covariance)[1][:, :, -1]  # of the largest eigenvalue
+    scores = np.einsum("npc,nc->np", vectors, direction)
+    agreement = np.einsum("np,npc->n", scores, vectors)
+    scores *= np.where(agreement < 0, -1, 1)[:, None]
+    return scores.reshape(images, rows, columns).astype(np.float32)

@@ -1,0 +1,64 @@
+"""python -m larq_seresnet.eigencam MODEL IMAGE..."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+from larq_seresnet.convert.console import run_command, silence
+from larq_seresnet.convert.files import write_atomically
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw heat maps; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m larq_seresnet.eigencam",
+        description="Show where in images a layer's activations vary most: "
+        "writes IMAGE's name + _eigencam.png for each.",
+    )
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="any Keras image model that takes raw pixels, as a .keras file; a run folder of "
+        "training.fit, or the name of a pretrained network",
+    )
+    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="PNG or JPEG")
+    parser.add_argument("--layer", metavar="NAME", help="(default: the last with feature maps)")
+    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="(default: .)")
+    args = parser.parse_args(arguments)
+    return run_command(lambda: _draw(args))
+
+
+def _draw(args: argparse.Namespace) -> None:
+    names = [f"{path.stem}_eigencam.png" for path in args.images]
+    if len(set(names)) < len(names):
+        raise ValueError("two images have the same name: give them one after the other")
+    if not args.out.is_dir():
+        raise NotADirectoryError(f"there is no folder {args.out}")
+    with silence():
+        from matplotlib import image as pictures
+
+        from larq_seresnet.convert import sources
+        from larq_seresnet.edge.images import load_image
+        from larq_seresnet.eigencam import eigencam
+        from larq_seresnet.eigencam.overlay import overlay
+    model = sources.load(args.model).model
+    shape: Any = model.input_shape[1:] if len(model.inputs) == 1 else ()
+    if len(shape) != 3 or None in shape or shape[2] not in (1, 3):
+        raise ValueError(f"the model takes no images of a fixed size: its input is {shape}")
+    for path, name in zip(args.images, names, strict=True):
+        image = load_image(path, *shape)
+        heatmap = eigencam(model, image[None], args.layer)[0]
+        file = io.BytesIO()
+        pictures.imsave(file, overlay(image, heatmap), format="png")
+        write_atomically(args.out / name, file.getvalue())
+        print(f"wrote {args.out / name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

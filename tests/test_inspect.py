@@ -1,0 +1,101 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from larq_seresnet.inspect import GateStatistics, __main__, gate_statistics
+from larq_seresnet.models import SEResNet14Bin
+from larq_seresnet.prune import prune
+
+
+def test_the_statistics_are_shares_of_the_images(images):
+    model = SEResNet14Bin(width=4)
+    model(images, training=True)
+
+    found = gate_statistics(model, images)
+
+    assert [m.module for m in found] == [f"block{i}_se" for i in range(1, 7)]
+    assert [len(m.on) for m in found] == [4, 4, 8, 8, 16, 16]
+    x = images
+    for layer in model.layers[1:9]:  # to the first module
+        x = layer(x)
+    gates = model.get_layer("block1_se").gates(x).numpy()[:, 0, 0]
+    assert np.allclose(found[0].on, gates.mean(axis=0))
+
+
+def test_counts():
+    module = GateStatistics("se", True, np.array([1, 0, 0.5, 0.25, 0]), channels=6)
+
+    assert (module.always_on, module.always_off, module.dependent) == (1, 2, 2)
+
+
+def test_a_pruned_network_says_how_many_channels_are_gone(images):
+    pruned = prune(SEResNet14Bin(width=4), images, threshold=0.9)
+
+    for module in gate_statistics(pruned, images):
+        gone = module.channels - len(module.on)
+        assert module.channels in (4, 8, 16)
+        assert 0 <= gone < module.channels
+
+
+def test_without_fmb_a_gate_is_on_where_fmb_would_make_it_1(images):
+    model = SEResNet14Bin(width=4, fmb=True)
+    soft = SEResNet14Bin(width=4, fmb=False)
+    soft.set_weights(model.get_weights())
+
+    first, second = gate_statistics(model, images)[0], gate_statistics(soft, images)[0]
+
+    assert (first.fmb, second.fmb) == (True, False)
+    assert np.array_equal(first.on, second.on)
+
+
+def test_a_network_without_gates(images):
+    with pytest.raises(ValueError, match="no squeeze-and-excitation"):
+        gate_statistics(SEResNet14Bin(width=4, gate=None, fmb=False), images)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "small.keras"
+    SEResNet14Bin(width=4).save(path)
+    return path
+
+
+def test_the_command_gives_a_table_csv_and_a_picture(saved, tmp_path, capsys):
+    arguments = [str(saved), "--dataset", "digits", "--images", "20"]
+    out, picture = tmp_path / "gates.csv", tmp_path / "gates.png"
+
+    assert __main__.main([*arguments, "--csv", str(out), "--picture", str(picture)]) == 0
+
+    printed = capsys.readouterr().out
+    assert "always on" in printed
+    assert "block6_se" in printed
+    rows = list(csv.DictReader(out.read_text().splitlines()))
+    assert len(rows) == 2 * (4 + 8 + 16)
+    assert all(0 <= float(row["on"]) <= 1 for row in rows)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+    assert __main__.main([*arguments, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["images"] == {"dataset": "digits", "split": "train", "count": 20}
+    assert len(content["networks"]["small.keras"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.keras"], "neither a run folder, a saved model nor a pretrained network"),
+        ([], "say --dataset"),
+        (["--dataset", "no_such_data"], "point TFDS_DATA_DIR"),
+    ],
+)
+def test_the_users_mistakes_are_one_line(arguments, message, saved, capsys):
+    first = [] if arguments and arguments[0].endswith(".keras") else [str(saved)]
+
+    assert __main__.main([*first, *arguments]) == 1
+
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert message in error
+    assert len(error.splitlines()) == 1

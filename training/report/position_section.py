@@ -1,0 +1,98 @@
+"""The report's section on where networks look."""
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.image import imread
+
+from training.report import statistics
+from training.report.figures import Figure
+from training.report.records import read_csv
+from training.report.tables import Table, summary
+
+_SCORES = {"pointing": "pointing game (%)", "energy": "energy in the box (%)"}
+
+
+def tables(results: Path) -> list[Table]:
+    """What `python -m training.position` and `training.shift` measured."""
+    found = []
+    rows = read_csv(results / "position" / "position.csv")
+    if rows:
+        found.append(_scores(rows))
+    shifts = [read_csv(file) for file in sorted(results.glob("position/shift_*.csv"))]
+    return [*found, *(_shifts(rows) for rows in shifts if rows)]
+
+
+def _scores(rows: list[dict[str, str]]) -> Table:
+    cells = []
+    for gate in dict.fromkeys(row["gate"] for row in rows):
+        for key, title in (*_SCORES.items(), ("test_error", "test error (%)")):
+            sides = [
+                [float(row[key]) for row in rows if row["gate"] == gate and row["fmb"] == fmb]
+                for fmb in "01"
+            ]
+            line = [gate, title, *map(summary, sides), "-", "-"]
+            if all(sides):
+                line[-2:] = _effect(statistics.difference(sides[1], sides[0]))
+            cells.append(line)
+    first = rows[0]
+    note = (
+        f"EigenCAM of {first['layer']} on {first['images']} test images: digits pasted at random "
+        "places on textured backgrounds. Pointing game: the hottest pixel is in the digit's box; "
+        "energy: the share of the positive heat that is. A random pixel, and heat that is "
+        f"everywhere, score {float(first['chance']):.1f} %, the image's middle "
+        f"{float(first['centre_pointing']):.1f} %. Mean ± standard deviation over the seeds; the "
+        "interval is Welch's."
+    )
+    columns = ["gate", "", "without FMB", "with FMB", "with minus without, 95 %", "FMB"]
+    return Table("Where networks look: digits at known places", columns, cells, note)
+
+
+def _effect(effect: statistics.Difference) -> tuple[str, str]:
+    if effect.low is None or effect.high is None:
+        return f"{effect.value:+.2f}", "undecided"
+    verdict = "no difference shown"
+    if effect.low > 0 or effect.high < 0:
+        verdict = "raises it" if effect.low > 0 else "lowers it"
+    return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]", verdict
+
+
+def _shifts(rows: list[dict[str, str]]) -> Table:
+    cells = [
+        [
+            f"{row['first']} ({_fmb(row['first_fmb'])})",
+            f"{row['second']} ({_fmb(row['second_fmb'])})",
+            *(f"{float(row[key]):.2f}" for key in ("shift", "median", "shuffled")),
+        ]
+        for row in rows
+    ]
+    note = (
+        f"Distance between the centres of the two networks' heat maps ({rows[0]['layer']}) on the "
+        f"same {rows[0]['images']} test images. Different images: the same between heat maps of "
+        "images that have nothing to do with each other. Two runs that differ in their seed alone "
+        "shift too: only against such pairs does a shift say something about FMB."
+    )
+    columns = ["first", "second", "mean shift (pixels)", "median", "different images"]
+    return Table(f"How far heat maps shift: {rows[0]['dataset']}", columns, cells, note)
+
+
+def _fmb(flag: str) -> str:
+    return "FMB" if flag == "1" else "no FMB"
+
+
+def figures(results: Path) -> list[Figure]:
+    """Heat maps on test images, as `python -m training.position` drew them."""
+    file = results / "position" / "examples.png"
+    if not file.exists():
+        return []
+    pixels = imread(file)
+    figure = plt.figure(figsize=(pixels.shape[1] / 120, pixels.shape[0] / 120), dpi=120)
+    figure.figimage(pixels)
+    plt.close(figure)
+    caption = (
+        "EigenCAM of digits pasted on textures, with the digits' boxes: the first seed of each."
+    )
+    return [Figure("eigencam", caption, figure)]
