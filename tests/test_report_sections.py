@@ -108,6 +108,19 @@ def test_one_gate_alone_has_no_verdict(tmp_path):
     assert tanh[3:] == ["-", "-", "-"]
 
 
+def test_networks_that_did_not_learn_have_no_verdict(tmp_path):
+    write_position(tmp_path)
+    file = tmp_path / "position" / "position.csv"
+    file.write_text(
+        file.read_text().replace("sigmoid,1,2,block6_relu2,360,5,", "sigmoid,1,2,x,360,90,")
+    )
+
+    scores, _ = position_section.tables(tmp_path)
+
+    energy = next(row for row in scores.rows if row[:2] == ["sigmoid", "energy in the box (%)"])
+    assert energy[-1] == "no verdict: did not learn"
+
+
 def test_nothing_was_measured(tmp_path):
     for section in (gate_section, pruning_section, position_section):
         assert section.tables(tmp_path) == []

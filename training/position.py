@@ -92,7 +92,7 @@ def work(config: PositionConfig) -> None:
         step.gate + (" + FMB" if step.fmb else ""): step.folder for step in steps if not step.seed
     }
     picture = io.BytesIO()
-    draw_examples(images[:EXAMPLES], boxes, shown, config.layer).savefig(picture, dpi=120)
+    draw_examples(images[:EXAMPLES], boxes, shown, config.layer).savefig(picture, dpi=80)
     write_atomically(config.results / "examples.png", picture.getvalue())
 
 

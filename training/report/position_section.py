@@ -13,6 +13,8 @@ from training.report.figures import Figure
 from training.report.records import read_csv
 from training.report.tables import Table, summary
 
+LEARNED = 50.0  # percent of test error, above which a network says nothing about where to look
+
 _SCORES = {"pointing": "pointing game (%)", "energy": "energy in the box (%)"}
 
 
@@ -29,6 +31,8 @@ def tables(results: Path) -> list[Table]:
 def _scores(rows: list[dict[str, str]]) -> Table:
     cells = []
     for gate in dict.fromkeys(row["gate"] for row in rows):
+        mine = [float(row["test_error"]) for row in rows if row["gate"] == gate]
+        learned = max(mine) < LEARNED
         for key, title in (*_SCORES.items(), ("test_error", "test error (%)")):
             sides = [
                 [float(row[key]) for row in rows if row["gate"] == gate and row["fmb"] == fmb]
@@ -37,6 +41,8 @@ def _scores(rows: list[dict[str, str]]) -> Table:
             line = [gate, title, *map(summary, sides), "-", "-"]
             if all(sides):
                 line[-2:] = _effect(statistics.difference(sides[1], sides[0]))
+            if not learned and key != "test_error":
+                line[-1] = "no verdict: did not learn"
             cells.append(line)
     first = rows[0]
     note = (
@@ -44,7 +50,8 @@ def _scores(rows: list[dict[str, str]]) -> Table:
         "places on textured backgrounds. Pointing game: the hottest pixel is in the digit's box; "
         "energy: the share of the positive heat that is. A random pixel, and heat that is "
         f"everywhere, score {float(first['chance']):.1f} %, the image's middle "
-        f"{float(first['centre_pointing']):.1f} %. Mean ± standard deviation over the seeds; the "
+        f"{float(first['centre_pointing']):.1f} %. A gate of which a run ends with more than "
+        f"{LEARNED:.0f} % test error has no verdict. Mean ± standard deviation over the seeds; the "
         "interval is Welch's."
     )
     columns = ["gate", "", "without FMB", "with FMB", "with minus without, 95 %", "FMB"]

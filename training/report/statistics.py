@@ -1,5 +1,6 @@
 """Means, spreads and confidence intervals over seeds."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,9 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
         return Difference(value)
     if max(np.ptp(first), np.ptp(second)) < ROUNDING:
         return Difference(value, value, value)
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one of the sides may be constant
+        interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
     return Difference(value, float(interval.low), float(interval.high))
 
 
