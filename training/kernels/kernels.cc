@@ -5,6 +5,7 @@
 // Images are shared out among threads and summed up in order: results do not depend on timing.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -401,7 +402,8 @@ class ScaleShiftGrad : public OpKernel {
               if (gave_copies) gradient += V::Load(second[offset + i]);
               const float value = V::Load(outcome[offset + i]);
               if (gave_signs) {
-                gradient += value <= 1.0f && value >= -1.0f ? V::Load(sign[inside + i]) : 0.0f;
+                const float passing = V::Load(sign[inside + i]);  // a load on condition is slow
+                gradient += std::abs(value) <= 1.0f ? passing : 0.0f;
               }
               if (rectified) gradient = value > 0.0f ? gradient : 0.0f;
               of_shift.value[i] += gradient;
