@@ -32,10 +32,11 @@ def bare_python(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True)
+    environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", wheel]
+    subprocess.run(install, check=True, env=environment)
 
     def run(code):
-        environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
         return subprocess.run(
             [python, "-c", code], cwd=folder, env=environment, capture_output=True, text=True
         )
