@@ -28,13 +28,12 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bare_python(wheel, tmp_path_factory):
-    """Python of an environment that has the wheel, and nothing else."""
+    """Python of an environment that has the wheel and what it depends on, and nothing else."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     environment = {key: os.environ[key] for key in os.environ if key != "PYTHONPATH"}
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", wheel]
-    subprocess.run(install, check=True, env=environment)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], check=True, env=environment)
 
     def run(code):
         return subprocess.run(
