@@ -186,7 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if config.json:
         content = {
             "machine": description,
-            "config": asdict(config),
+            "config": {
+                key: value
+                for key, value in asdict(config).items()
+                if key not in ("json", "data_dir")
+            },
             "summary": rows,
             "series": [asdict(one) for one in series],
         }
