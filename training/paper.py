@@ -6,8 +6,6 @@ command goes on after any interruption. Finished runs' logs are copied to --resu
 `python -m training.report`. `--list` says what is left.
 """
 
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import tensorflow as tf
 
 from larq_seresnet.convert.files import write_atomically
 from training import UserError, fit, flags, plan, sweep
+from training.command import ending
 from training.config import Config
 from training.flags import flag
 from training.plan import Stage, Step
@@ -161,17 +160,12 @@ def overview(config: PaperConfig, steps: Sequence[Step]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PaperConfig, "python -m training.paper", __doc__, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     steps = plan.steps(config.stages)
-    try:
+    with ending("training.paper", "the same command goes on where it was"):
         if config.list:
             overview(config, steps)
             return
         work(config, steps)
-    except UserError as error:
-        sys.exit(f"training.paper: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on where it was")
     print(f"done: every run is in {config.results}; now: python -m training.report")
 
 

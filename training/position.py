@@ -15,8 +15,6 @@ import csv
 import io
 import itertools
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from larq_seresnet.eigencam import eigencam
 from larq_seresnet.eigencam.overlay import overlay, rectify, upsample
 from larq_seresnet.models import to_float32
 from training import UserError, data, fit, flags, pasted
+from training.command import ending
 from training.config import Config
 from training.flags import flag
 from training.run_folder import RunFolder
@@ -191,13 +190,9 @@ def draw_examples(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PositionConfig, "python -m training.position", __doc__, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    stopped = "the same command goes on where it was"
+    with ending("training.position", stopped, (UserError, ValueError)):
         work(config)
-    except (UserError, ValueError) as error:
-        sys.exit(f"training.position: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on where it was")
     print(f"done: {config.results / 'position.csv'}; now: python -m training.report")
 
 

@@ -7,8 +7,6 @@ same command goes on after any interruption. `python -m training.report` makes a
 """
 
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,7 @@ from larq_seresnet.convert.keras_models import in_float32
 from larq_seresnet.prune.removal import remove
 from larq_seresnet.prune.selection import choose
 from training import UserError, data, fit, flags
+from training.command import ending
 from training.config import Config
 from training.flags import flag
 
@@ -149,13 +148,9 @@ def _write(file: Path, row: dict[str, Any]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PruningConfig, "python -m training.pruning", __doc__, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    stopped = "the same command goes on where it was"
+    with ending("training.pruning", stopped, (UserError, ValueError)):
         work(config)
-    except (UserError, ValueError) as error:
-        sys.exit(f"training.pruning: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the same command goes on where it was")
     print(f"done: {config.results / config.run.name}; now: python -m training.report")
 
 

@@ -9,8 +9,6 @@ KERASTUNER_ORACLE_PORT) several processes or machines that share --out work on o
 import csv
 import itertools
 import json
-import signal
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import tensorflow as tf
 from larq_seresnet.convert.files import write_atomically
 from training import UserError, fit, flags
 from training.arms import COMMON, GROUPS
+from training.command import ending
 from training.config import Config
 from training.flags import flag
 from training.run_folder import read_rows
@@ -186,13 +185,8 @@ def _agree(config: SweepConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(SweepConfig, "python -m training.sweep", __doc__, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with ending("training.sweep", f"the same command goes on, in {config.out}"):
         trials = sweep(config)
-    except UserError as error:
-        sys.exit(f"training.sweep: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(f"\nstopped; the same command goes on, in {config.out}")
     if not trials:
         print("done: the chief has the results")
         return

@@ -264,16 +264,24 @@ class ChannelSumsGrad : public OpKernel {
   }
 };
 
-// Attributes: relu; padding of the signs that come with the result, empty where none are wanted.
-template <typename T>
-class ScaleShift : public OpKernel {
-  using V = typename ValueOf<T>::Type;
-
+class ScaleShiftKernel : public OpKernel {
  public:
-  explicit ScaleShift(OpKernelConstruction* context) : OpKernel(context) {
+  explicit ScaleShiftKernel(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
   }
+
+ protected:
+  bool relu_;
+  std::vector<int64_t> padding_;  // of the signs that come with the result; empty: none do
+};
+
+template <typename T>
+class ScaleShift : public ScaleShiftKernel {
+  using V = typename ValueOf<T>::Type;
+
+ public:
+  using ScaleShiftKernel::ScaleShiftKernel;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
@@ -330,21 +338,14 @@ class ScaleShift : public OpKernel {
       });
     });
   }
-
- private:
-  bool relu_;
-  std::vector<int64_t> padding_;
 };
 
 template <typename T>
-class ScaleShiftGrad : public OpKernel {
+class ScaleShiftGrad : public ScaleShiftKernel {
   using V = typename ValueOf<T>::Type;
 
  public:
-  explicit ScaleShiftGrad(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
-    OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
-  }
+  using ScaleShiftKernel::ScaleShiftKernel;
 
   void Compute(OpKernelContext* context) override {
     OpInputList upstream, framed;
@@ -425,10 +426,6 @@ class ScaleShiftGrad : public OpKernel {
       });
     });
   }
-
- private:
-  bool relu_;
-  std::vector<int64_t> padding_;
 };
 
 template <int kInput>
