@@ -29,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="PNG or JPEG")
     parser.add_argument("--layer", metavar="NAME", help="(default: the last with feature maps)")
-    parser.add_argument("--out", type=Path, default=Path(), metavar="FOLDER", help="(default: .)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(), metavar="FOLDER", help="made if need be (default: .)"
+    )
     args = parser.parse_args(arguments)
     return run_command(lambda: _draw(args))
 
@@ -38,8 +40,7 @@ def _draw(args: argparse.Namespace) -> None:
     names = [f"{path.stem}_eigencam.png" for path in args.images]
     if len(set(names)) < len(names):
         raise ValueError("two images have the same name: give them one after the other")
-    if not args.out.is_dir():
-        raise NotADirectoryError(f"there is no folder {args.out}")
+    args.out.mkdir(parents=True, exist_ok=True)
     with silence():
         from matplotlib import image as pictures
 
