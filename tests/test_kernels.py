@@ -123,8 +123,9 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_fused_network_learns_the_same(name):
+def test_the_fused_network_learns_the_same(name, shards):
     builder, arguments, last = NETWORKS[name]
     tf.keras.utils.set_random_seed(0)
     model = builder(width=4, input_shape=(8, 8, 3), **arguments)
@@ -132,7 +133,7 @@ def test_the_fused_network_learns_the_same(name):
     images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
     start = model.get_weights()
     results = []
-    for network in (model, fused(model)):
+    for network in (model, fused(model, shards)):
         model.set_weights(start)
         with tf.GradientTape() as tape:
             outputs = network(images, training=True)
@@ -143,6 +144,13 @@ def test_the_fused_network_learns_the_same(name):
         assert len(network.trainable_variables) == len(learned)
     for ours, theirs in zip(*results, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.abs(ours).max() + 1e-5)
+
+
+def test_a_batch_may_be_smaller_than_the_number_of_shards():
+    model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    ours, theirs = fused(model, 4)(images), model(images)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_every_normalization_of_the_network_is_fused():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet.prune import prune
-from training import UserError, data, fit, start
+from training import UserError, data, fit, network, start
 from training.config import Config
 
 SMALL = {"dataset": "digits", "width": 4, "fmb": True}
@@ -15,7 +15,7 @@ SMALL = {"dataset": "digits", "width": 4, "fmb": True}
 def pruned(tmp_path_factory):
     """A pruned network of the digits, whose weights nobody trained."""
     path = tmp_path_factory.mktemp("models") / "pruned.keras"
-    model = fit.build(Config(**SMALL))
+    model = network.build(Config(**SMALL))
     prune(model, data.load("digits").train[0][:50], threshold=0.6).save(path)
     return path
 
@@ -39,7 +39,7 @@ def test_a_pruned_network_is_trained_on(pruned, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
     tf.keras.mixed_precision.set_global_policy(precision)
-    model = start.trained_network(str(pruned), like=fit.build(Config(**SMALL)))
+    model = start.trained_network(str(pruned), like=network.build(Config(**SMALL)))
 
     assert model.get_layer("block3_conv2").dtype_policy.name == precision
     saved = tf.keras.models.load_model(pruned, compile=False)
@@ -47,7 +47,7 @@ def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
 
 
 def test_gates_can_be_frozen_from_there_on(pruned):
-    like = fit.build(Config(**SMALL, freeze_gates=True))
+    like = network.build(Config(**SMALL, freeze_gates=True))
     model = start.trained_network(str(pruned), like=like)
 
     assert not model.get_layer("block2_se").trainable_weights
@@ -67,11 +67,11 @@ def test_gates_can_be_frozen_from_there_on(pruned):
     ids=str,
 )
 def test_another_network_than_the_flags_say(changes, message, pruned):
-    like = fit.build(Config(**{**SMALL, **changes}))
+    like = network.build(Config(**{**SMALL, **changes}))
     with pytest.raises(UserError, match=message):
         start.trained_network(str(pruned), like=like)
 
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.keras is no readable \.keras file"):
-        start.trained_network(str(tmp_path / "nowhere.keras"), like=fit.build(Config(**SMALL)))
+        start.trained_network(str(tmp_path / "nowhere.keras"), like=network.build(Config(**SMALL)))

@@ -10,18 +10,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from larq_seresnet.attention import modules as attention_modules
 from larq_seresnet.callbacks import FMBSchedule
-from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
-from training import UserError, curves, data, flags, kernels, start, targets
-from training.config import Config, Kernels, Precision
+from larq_seresnet.models import to_float32
+from training import UserError, curves, data, flags, hardware, network, start, targets
+from training.config import Config
 from training.distribution import Group, is_chief, join, leave
-from training.fused import fused
 from training.gate_recorder import GateRecorder
 from training.recipes import RECIPES
 from training.recorder import Recorder, loss_and_error
@@ -50,9 +47,11 @@ def fit(
     config = replace(
         config,
         out=config.folder,
-        precision=_precision(config.precision),
-        kernels=_kernels(config.kernels),
+        precision=hardware.precision(config.precision),
+        kernels=hardware.kernels_to_use(config.kernels),
     )
+    if config.kernels == "fused" and hardware.shards(config.batch_size) > 1:
+        hardware.one_core_an_operator()
     with (
         join(config.distribute) as group,
         group.folder(config.folder) as path,
@@ -86,7 +85,7 @@ def _train(
     teacher = None
     if config.distill != "none":
         teacher = targets.load_teacher(config.distill, config.dataset)
-        teacher = fused(teacher) if config.kernels == "fused" else teacher
+        teacher = hardware.learner(teacher, config.kernels, config.batch_size)
     tf.keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
     loss = "sparse_categorical_crossentropy"
@@ -95,10 +94,10 @@ def _train(
         dataset = targets.one_hot(dataset, config.label_smoothing)
     model = folder.load_checkpoint()
     if model is None:
-        model = build(config)
+        model = network.build(config)
         if config.start_from is not None:
             model = start.trained_network(config.start_from, like=model)
-        model.compile(_optimizer(config, steps))
+        model.compile(network.optimizer(config, steps))
         model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
     finished = int(model.optimizer.iterations.numpy()) // steps
     log = folder.load_log(finished) if finished else []
@@ -107,7 +106,7 @@ def _train(
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
     gates = GateRecorder(folder, model, dataset, finished)
-    learner = fused(model) if config.kernels == "fused" else model
+    learner = hardware.learner(model, config.kernels, config.batch_size)
     learner.compile(model.optimizer, loss, ["accuracy"])
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -163,30 +162,6 @@ def _training_batches(
     return targets.distill(batches, teacher, config.distill_weight, config.distill_temperature)
 
 
-def build(config: Config) -> tf.keras.Model:
-    """The untrained network, under Keras's global precision policy."""
-    source = data.SOURCES[config.dataset]
-    arguments: dict[str, Any] = {
-        "width": config.width,
-        "reduction": config.reduction,
-        "gate": None if config.gate == "none" else config.gate,
-        "attention_scale": config.attention_scale,
-        "fmb": config.fmb,
-        "gradient": config.gradient,
-        "classes": len(source.labels),
-        "mean": source.mean,
-        "variance": source.variance,
-    }
-    if config.model == "float":
-        model = SEResNet14(**arguments)
-    else:
-        model = SEResNet14Bin(activations=config.activations, **arguments)
-    if config.freeze_gates:
-        for module in attention_modules(model):
-            module.trainable = False
-    return model
-
-
 def final_errors(model: tf.keras.Model, dataset: data.Data) -> dict[str, float]:
     """Top-1 errors in percent, measured in float32."""
     exact = to_float32(model)
@@ -196,43 +171,6 @@ def final_errors(model: tf.keras.Model, dataset: data.Data) -> dict[str, float]:
         name: round(loss_and_error(exact, data.evaluation_batches(split))[1], 4)
         for name, split in splits.items()
     }
-
-
-def _precision(name: Precision) -> Precision:
-    if name != "auto":
-        return name
-    # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
-    cpu = Path("/proc/cpuinfo")
-    return "mixed_bfloat16" if cpu.exists() and "amx_bf16" in cpu.read_text() else "float32"
-
-
-def _kernels(name: Kernels) -> Kernels:
-    if name == "keras" or (name == "auto" and tf.config.list_physical_devices("GPU")):
-        return "keras"
-    try:
-        kernels.library()
-    except kernels.UnavailableError as error:
-        if name == "fused":
-            raise UserError(f"--kernels fused: {error}") from error
-        print(f"training without compiled kernels, which is slower: {error}", flush=True)
-        return "keras"
-    return "fused"
-
-
-def _optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:
-    rate: Any = config.learning_rate
-    total = steps * config.epochs
-    if config.schedule == "cosine":
-        rate = tf.keras.optimizers.schedules.CosineDecay(rate, total)
-    if config.schedule == "one-cycle":
-        warmup = max(1, total // 5)
-        rate = tf.keras.optimizers.schedules.CosineDecay(
-            rate / 25, total - warmup, warmup_target=rate, warmup_steps=warmup
-        )
-    decay = config.weight_decay or None
-    if config.optimizer == "sgd":
-        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
-    return tf.keras.optimizers.Adam(rate, weight_decay=decay)
 
 
 def _description(config: Config, dataset: data.Data) -> dict[str, Any]:

@@ -8,8 +8,13 @@ pass takes the sums of every channel and image, from which everything about sing
     y = ReLU(scale * x + shift + shortcut)      scale, shift: (batch, channels), float32
 
 Gradients take two passes. The kernels are in training/kernels.
+
+Where told, the batch is split into shards, one for each core, that go through the network side by
+side and meet where statistics of the whole batch are needed: cores that work on images of their own
+wait less for each other than cores that share every operator.
 """
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -20,25 +25,40 @@ import tensorflow as tf
 from larq_seresnet.layers import SqueezeExcite
 from training import kernels
 
+Shards = list[tf.Tensor]
 
-def fused(model: tf.keras.Model) -> tf.keras.Model:
+# What these layers give for an image depends on no other image of the batch.
+_PER_IMAGE = (
+    lq.layers.QuantConv2D,
+    tf.keras.layers.Add,
+    tf.keras.layers.AveragePooling2D,
+    tf.keras.layers.Normalization,
+    tf.keras.layers.ReLU,
+)
+
+
+def fused(model: tf.keras.Model, shards: int = 1) -> tf.keras.Model:
     """A model of the same variables that computes the same, for training and evaluation.
 
     Args:
-        model: A functional model; it stays as it is, and learns whatever the result learns.
+        model: A functional model of one input; it stays as it is, and learns whatever the result
+            learns.
+        shards: Into how many parts to split a batch.
 
     Returns:
-        The model to compile and fit; it cannot be saved.
+        The model to compile and fit; it cannot be saved. With fewer images than shards it is for
+        evaluation only.
     """
-    return _Rewriting(model).result()
+    return _Rewriting(model, shards).result()
 
 
 class FusedNorm(tf.keras.layers.Layer):
     """ReLU(attention(norm(x)) + shortcut), where all but the batch norm may be absent.
 
-    Input: x, or [x, shortcut], each (batch, height, width, channels). Output: a list of such maps,
-    equal copies of the result, and its framed signs where told (`kernels.scale_shift`). The
-    statistics and the arithmetic are float32, whatever the inputs are.
+    Input: x, or x and the shortcut, each (batch, height, width, channels) in shards. Output: a list
+    of such maps, equal copies of the result, and its framed signs where told
+    (`kernels.scale_shift`). The statistics are the whole batch's; they and the arithmetic are
+    float32, whatever the inputs are.
 
     Args:
         norm: The batch norm whose variables to use.
@@ -63,15 +83,18 @@ class FusedNorm(tf.keras.layers.Layer):
         self.attention = attention
         self._options: dict[str, Any] = {"relu": relu, "copies": copies, "padding": tuple(padding)}
 
-    def call(self, inputs: Any, training: Any = None) -> list[tf.Tensor]:
+    def call(self, inputs: list[Shards], training: Any = None) -> list[Shards]:
         """Scale and shift every channel of every image."""
-        x, *shortcuts = tf.nest.flatten(inputs)
-        positions = x.shape[1] * x.shape[2]
+        x, *shortcuts = inputs
+        positions = x[0].shape[1] * x[0].shape[2]
+        sizes = [tf.shape(shard)[0] for shard in x]
         training = training and self.norm.trainable
         if training or self.attention:
-            sums, x = kernels.channel_sums(x)
+            parts = [kernels.channel_sums(shard) for shard in x]
+            sums = tf.concat([part for part, _ in parts], axis=1)
+            x = [same for _, same in parts]
         if training:
-            count = tf.cast(tf.shape(x)[0] * positions, tf.float32)
+            count = tf.cast(sum(sizes) * positions, tf.float32)
             mean, square = tf.unstack(tf.reduce_sum(sums, axis=1) / count)
             variance = tf.nn.relu(square - mean * mean)
             self._remember(mean, variance * (count / (count - 1)))
@@ -83,8 +106,13 @@ class FusedNorm(tf.keras.layers.Layer):
             pooled = sums[0, :, None, None] * (scale / positions) + shift
             gates = self.attention.gates_of_pooled(pooled, training=training)[:, 0, 0]
         else:
-            gates = tf.ones([tf.shape(x)[0], 1])
-        return kernels.scale_shift(x, scale * gates, shift * gates, shortcuts, **self._options)
+            gates = tf.ones([sum(sizes), 1])
+        scales, shifts = tf.split(scale * gates, sizes), tf.split(shift * gates, sizes)
+        results = [
+            kernels.scale_shift(shard, scale, shift, added, **self._options)
+            for shard, scale, shift, *added in zip(x, scales, shifts, *shortcuts, strict=True)
+        ]
+        return [list(copy) for copy in zip(*results, strict=True)]
 
     def _remember(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
         for average, value in (
@@ -114,35 +142,39 @@ class FusedBinaryConv(tf.keras.layers.Layer):
 class _Rewriting:
     """Rebuilds a functional model from its last layer up."""
 
-    def __init__(self, model: tf.keras.Model) -> None:
+    def __init__(self, model: tf.keras.Model, shards: int) -> None:
         self._model = model
+        self._shards = shards
         self._users: dict[str, list[tf.keras.layers.Layer]] = defaultdict(list)
         for layer in model.layers:
             for parent in _parents(layer):
                 self._users[parent.name].append(layer)
-        self._copies: dict[str, list[tf.Tensor]] = {}  # of what a layer gives, one for each use
-        self._signs: dict[str, tf.Tensor] = {}
+        self._copies: dict[str, list[Shards]] = {}  # of what a layer gives, one for each use
+        self._signs: dict[str, Shards] = {}
 
     def result(self) -> tf.keras.Model:
-        outputs = [self._output(layer) for layer in self._model._output_layers]
-        return tf.keras.Model(self._model.inputs, outputs, name=self._model.name)
+        images = self._model.input
+        outputs = [_whole(self._output(layer)) for layer in self._model._output_layers]
+        outputs = [x[: tf.shape(images)[0]] for x in outputs] if self._shards > 1 else outputs
+        return tf.keras.Model(images, outputs, name=self._model.name)
 
-    def _output(self, layer: tf.keras.layers.Layer) -> tf.Tensor:
+    def _output(self, layer: tf.keras.layers.Layer) -> Shards:
         if layer.name not in self._copies:
             self._copies[layer.name] = self._call(layer)
         copies = self._copies[layer.name]
         return copies.pop() if len(copies) > 1 else copies[0]
 
-    def _call(self, layer: tf.keras.layers.Layer) -> list[tf.Tensor]:
+    def _call(self, layer: tf.keras.layers.Layer) -> list[Shards]:
         if isinstance(layer, tf.keras.layers.InputLayer):
-            return [layer.output]
+            return [_split(layer.output, self._shards)]
         if match := self._match(layer):
             return self._call_norm(layer, *match)
         inputs = [self._output(parent) for parent in _parents(layer)]
         if _has_binary_input(layer) and _parents(layer)[0].name in self._signs:
             conv = FusedBinaryConv(layer, name=f"fused_{layer.name}")
-            return [conv(self._signs[_parents(layer)[0].name])]
-        return [layer(inputs if len(inputs) > 1 else inputs[0])]
+            return [[conv(shard) for shard in self._signs[_parents(layer)[0].name]]]
+        inputs = _alike(inputs, split=isinstance(layer, _PER_IMAGE))
+        return [[layer(x if len(x) > 1 else x[0]) for x in map(list, zip(*inputs, strict=True))]]
 
     def _call_norm(
         self,
@@ -150,7 +182,7 @@ class _Rewriting:
         norm: tf.keras.layers.BatchNormalization,
         attention: SqueezeExcite | None,
         shortcuts: list[tf.keras.layers.Layer],
-    ) -> list[tf.Tensor]:
+    ) -> list[Shards]:
         users = self._users[last.name]
         binary = [user for user in users if _has_binary_input(user)]
         rows_and_columns = [
@@ -164,7 +196,8 @@ class _Rewriting:
             padding=tf.nest.flatten(rows_and_columns),
             name=f"fused_{last.name}",
         )
-        copies = fused_norm([self._output(x) for x in [*_parents(norm), *shortcuts]])
+        inputs = [self._output(x) for x in [*_parents(norm), *shortcuts]]
+        copies = fused_norm(_alike(inputs, split=True))
         if binary:
             self._signs[last.name] = copies.pop()
         return copies
@@ -199,6 +232,30 @@ class _Rewriting:
         """The layer that feeds this one alone."""
         (parent,) = _parents(layer)
         return parent if len(self._users[parent.name]) == 1 else None
+
+
+def _split(x: tf.Tensor, shards: int) -> Shards:
+    """Parts of the batch, of sizes that differ by at most one, none of them empty."""
+    if shards == 1:
+        return [x]
+
+    def parts(x: tf.Tensor) -> Shards:
+        x = tf.concat([x, tf.repeat(x[-1:], tf.maximum(shards - tf.shape(x)[0], 0), axis=0)], 0)
+        bounds = [tf.shape(x)[0] * i // shards for i in range(shards + 1)]
+        return [x[first:last] for first, last in itertools.pairwise(bounds)]
+
+    return tf.keras.layers.Lambda(parts, name="shards")(x)
+
+
+def _whole(shards: Shards) -> tf.Tensor:
+    return tf.concat(shards, axis=0) if len(shards) > 1 else shards[0]
+
+
+def _alike(values: Sequence[Shards], *, split: bool) -> list[Shards]:
+    """The values as they are, if they may be and all are split alike; else whole."""
+    if split and len({len(shards) for shards in values}) == 1:
+        return list(values)
+    return [[_whole(shards)] for shards in values]
 
 
 def _parents(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
