@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from tests import fake_training
-from training import UserError, arms, fit, paper, plan
+from training import UserError, arms, paper, plan
 from training.config import Config
+from training.jobs import Jobs
 from training.run_folder import read_rows
 
 
@@ -14,11 +15,11 @@ def trained(monkeypatch):
     """Stands for the training; collects (folder's name, epochs) of what is trained."""
     calls = []
 
-    def train(config):
+    def train(jobs, config):
         calls.append((config.folder.name, config.epochs))
         return fake_training.train(config)
 
-    monkeypatch.setattr(fit, "fit", train)
+    monkeypatch.setattr(Jobs, "train", train)
     return calls
 
 
@@ -103,11 +104,11 @@ def test_records_that_were_not_copied_are_copied_without_training(config, traine
 
 
 def test_an_unfinished_run_is_not_kept(config, monkeypatch):
-    def interrupted(config):
+    def interrupted(jobs, config):
         fake_training.train(config, epochs=1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "fit", interrupted)
+    monkeypatch.setattr(Jobs, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         paper.work(config, [SHORT])
 

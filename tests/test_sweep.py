@@ -9,7 +9,8 @@ import pytest
 
 from tests import fake_training
 from tests.conftest import ROOT
-from training import UserError, fit, sweep
+from training import UserError, sweep
+from training.jobs import Jobs
 
 SMALL = ["--dataset", "digits", "--widths", "4", "--epochs", "2", "--gates", "sigmoid"]
 
@@ -22,11 +23,11 @@ def trained(monkeypatch):
     def error(config):
         return 40 + abs(config.learning_rate - 0.002) * 1000 - 5 * config.fmb
 
-    def train(config):
+    def train(jobs, config):
         calls.append(config.folder.name)
         return fake_training.train(config, error)
 
-    monkeypatch.setattr(fit, "fit", train)
+    monkeypatch.setattr(Jobs, "train", train)
     return calls
 
 
@@ -63,19 +64,19 @@ def test_reduction_and_width_on_request(trained, tmp_path):
 
 
 def test_a_sweep_that_was_cut_off_goes_on(trained, tmp_path, monkeypatch):
-    whole = fit.fit
+    whole = Jobs.train
 
-    def interrupted(config):
+    def interrupted(jobs, config):
         if len(trained) == 3:
             fake_training.train(config, epochs=1)
             raise KeyboardInterrupt
-        return whole(config)
+        return whole(jobs, config)
 
-    monkeypatch.setattr(fit, "fit", interrupted)
+    monkeypatch.setattr(Jobs, "train", interrupted)
     with pytest.raises(SystemExit, match="the same command goes on"):
         run(tmp_path, "--groups", "without", "ste")
     first = list(trained)
-    monkeypatch.setattr(fit, "fit", whole)
+    monkeypatch.setattr(Jobs, "train", whole)
     trained.clear()
 
     run(tmp_path, "--groups", "without", "ste")
@@ -111,10 +112,10 @@ def test_another_sweep_in_the_same_folder(trained, tmp_path):
 
 
 def test_what_concerns_every_trial_ends_the_sweep(tmp_path, monkeypatch):
-    def fail(config):
+    def fail(jobs, config):
         raise UserError("data set digits is missing")
 
-    monkeypatch.setattr(fit, "fit", fail)
+    monkeypatch.setattr(Jobs, "train", fail)
     with pytest.raises(SystemExit) as caught:
         run(tmp_path)
 

@@ -134,8 +134,11 @@ def search(
     return [(dict(grid[int(name)]), trial.score) for name, trial in tuner.oracle.trials.items()]
 
 
+def is_shared() -> bool:
+    """Whether keras-tuner's environment variables make this process a chief or a worker."""
+    return "KERASTUNER_ORACLE_IP" in os.environ
+
+
 def is_worker() -> bool:
-    """Whether keras-tuner's environment variables make this process a worker of a chief."""
-    return "KERASTUNER_ORACLE_IP" in os.environ and "chief" not in os.environ.get(
-        "KERASTUNER_TUNER_ID", ""
-    )
+    """Whether they make it a worker."""
+    return is_shared() and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "")

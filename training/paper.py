@@ -6,17 +6,19 @@ command goes on after any interruption. Finished runs' logs are copied to --resu
 `python -m training.report`. `--list` says what is left.
 """
 
+import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import tensorflow as tf
-
 from larq_seresnet.convert.files import write_atomically
-from training import UserError, fit, flags, plan, sweep
+from training import UserError, flags, plan, sweep
 from training.command import ending
 from training.config import Config
 from training.flags import flag
+from training.jobs import Jobs
 from training.plan import Stage, Step
 
 
@@ -28,6 +30,7 @@ class PaperConfig:
         ("curves", "table-iii", "long", "svhn"), "which parts, always in this order; also: extra"
     )
     list: bool = flag(False, "only say what is done and what is left")
+    jobs: int = flag(1, "runs that train at once, each on its share of the cores")
     runs: Path = flag(Path("runs/paper"), "folder of the runs, with their checkpoints")
     results: Path = flag(Path("training/results/paper"), "folder of the logs, to keep")
     data_dir: str | None = flag(
@@ -41,6 +44,7 @@ class PaperConfig:
             gates=("sigmoid",),
             groups=("without", "ste", "cut", "float32"),
             data_dir=self.data_dir,
+            jobs=self.jobs,
             out=self.runs / "tuning",
         )
 
@@ -57,23 +61,27 @@ def work(config: PaperConfig, steps: Sequence[Step]) -> None:
         UserError: Something outside of this program is in the way.
         KeyboardInterrupt: Ctrl-C or SIGTERM; it can be resumed.
     """
-    tf.get_logger().setLevel("ERROR")  # that a new network is traced anew is no news
+    jobs = Jobs(config.jobs)
     if not config.tuned.exists():
         print("tuning each group's learning rate on the validation split", flush=True)
         sweep.sweep(config.tuning)
         for name in ("sweep.md", "sweep.png", "sweep.csv"):  # the one that counts comes last
             _copy(config.runs / "tuning" / name, config.tuned.parent / name)
     rates = sweep.best_rates(sweep.read_trials(config.tuned))
-    for number, step in enumerate(steps, 1):
+    locks: dict[str, threading.Lock] = defaultdict(threading.Lock)  # a step may continue another
+
+    def take(number: int, step: Step) -> None:
         run = _run(config, step, rates)
-        if plan.finished(config.results / step.name, step, run):
-            continue
-        print(f"\nstep {number} of {len(steps)}: {_describe(step)}", flush=True)
-        print(_left(config, steps[number - 1 :]), flush=True)
-        if not plan.finished(run.folder, step, run):
-            fit.fit(run)
-            tf.keras.backend.clear_session()
-        _keep(run.folder, config.results / step.name)
+        with locks[step.name]:
+            if plan.finished(config.results / step.name, step, run):
+                return
+            print(f"\nstep {number} of {len(steps)}: {_describe(step)}", flush=True)
+            print(_left(config, steps[number - 1 :]), flush=True)
+            if not plan.finished(run.folder, step, run):
+                jobs.train(run)
+            _keep(run.folder, config.results / step.name)
+
+    jobs.work([partial(take, number, step) for number, step in enumerate(steps, 1)])
 
 
 def _run(config: PaperConfig, step: Step, rates: dict[str, float]) -> Config:

@@ -11,17 +11,17 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import tensorflow as tf
-
 from larq_seresnet.convert.files import write_atomically
-from training import UserError, fit, flags
+from training import UserError, flags
 from training.arms import COMMON, GROUPS
 from training.command import ending
 from training.config import Config
 from training.flags import flag
+from training.jobs import Jobs
 from training.run_folder import read_rows
 
 
@@ -53,6 +53,7 @@ class SweepConfig:
     )
     epochs: int = flag(4, "of each trial; its error is the mean over the later half of them")
     seed: int = flag(100, "of the trials; not one of the experiments' seeds")
+    jobs: int = flag(1, "trials that train at once, each on its share of the cores")
     out: Path = flag(Path("runs/sweep"), "the sweep's folder")
 
     def __post_init__(self) -> None:
@@ -94,8 +95,8 @@ def sweep(config: SweepConfig) -> list[Trial]:
     """
     from training import keras_tuner, sweep_report
 
+    jobs = Jobs(config.jobs)
     _agree(config)
-    tf.get_logger().setLevel("ERROR")  # that a new network is traced anew is no news
     combinations = config.combinations()
 
     def measure(values: dict[str, Any]) -> float:
@@ -104,12 +105,13 @@ def sweep(config: SweepConfig) -> list[Trial]:
         print(f"trial {number} of {len(combinations)}: {shown}", flush=True)
         run = config.run(values)
         if not (run.folder / "results.json").exists():
-            fit.fit(run)
-            tf.keras.backend.clear_session()
+            jobs.train(run)
         error = late_error(run.folder)
         print(f"trial {number} of {len(combinations)}: error {error:.2f} %", flush=True)
         return error
 
+    if not keras_tuner.is_shared():
+        jobs.work([partial(measure, values) for values in combinations])
     found = keras_tuner.search(combinations, measure, config.out)
     trials = [{**values, "error": error} for values, error in found]
     trials.sort(key=lambda trial: trial["error"])
@@ -162,7 +164,7 @@ def _budget(config: SweepConfig) -> str:
 def _agree(config: SweepConfig) -> None:
     """Make the folder, or check that it is of the same sweep."""
     content = asdict(config)
-    for name in ("out", "data_dir"):
+    for name in ("out", "data_dir", "jobs"):
         del content[name]
     content = json.loads(json.dumps(content))
     file = config.out / "sweep.json"

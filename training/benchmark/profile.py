@@ -1,0 +1,112 @@
+"""Where the time of a training step goes: `python -m training.benchmark.profile`.
+
+Prints the operators of a step with the milliseconds that cores spend in them, all cores together,
+by TensorFlow's profiler. So many cores times the step's length is more than their sum: the rest is
+waiting.
+"""
+
+import csv
+import io
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from larq_seresnet.convert.files import write_atomically
+from training import flags, hardware, network
+from training.command import ending
+from training.config import Config, Kernels
+from training.flags import flag
+
+WARM_UP_STEPS = 8
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """What `python -m training.benchmark.profile` is told; each field is a flag."""
+
+    kernels: Kernels = flag("auto", "as in training.fit")
+    fully_binary: bool = flag(False, "binarize the activations too")
+    width: int = flag(16, "channels of the first stage")
+    batch_size: int = flag(128, "images in a step")
+    steps: int = flag(20, "how many to profile")
+    csv: Path | None = flag(None, "file to write the table to")
+
+
+def profile(config: ProfileConfig) -> list[tuple[str, float, float]]:
+    """Train on random images.
+
+    Returns:
+        Operator, how often it is in a step, and its milliseconds a step; the longest first. In the
+        first row, the step itself.
+    """
+    run = Config(
+        width=config.width,
+        activations="binary" if config.fully_binary else "float",
+        batch_size=config.batch_size,
+        kernels=hardware.kernels_to_use(config.kernels),
+    )
+    if run.kernels == "fused":
+        hardware.one_core_an_operator()
+    tf.keras.mixed_precision.set_global_policy(hardware.precision("auto"))
+    learner = hardware.learner(network.build(run), run.kernels, run.batch_size)
+    learner.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    step = learner.make_train_function()
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (config.batch_size, 32, 32, 3)).astype(np.uint8)
+    batch = (images, generator.integers(0, 10, config.batch_size))
+    batches = iter(tf.data.Dataset.from_tensors(batch).repeat())
+    for _ in range(WARM_UP_STEPS):
+        step(batches)
+    start = time.perf_counter()
+    for _ in range(config.steps):
+        step(batches)
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        tf.profiler.experimental.start(folder)
+        for _ in range(config.steps):
+            step(batches)
+        tf.profiler.experimental.stop()
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        operators = _operators(xplane_pb2.XSpace.FromString(file.read_bytes()), config.steps)
+    return [("(the step)", 1.0, 1000 * seconds / config.steps), *operators]
+
+
+def _operators(space: "xplane_pb2.XSpace", steps: int) -> list[tuple[str, float, float]]:
+    counts: Counter[str] = Counter()
+    milliseconds: Counter[str] = Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                # An operator's event is called "name:type", a function's name has no slash.
+                name, _, kind = plane.event_metadata[event.metadata_id].name.rpartition(":")
+                if "/" in name or kind.startswith("_Mkl"):
+                    counts[kind] += 1
+                    milliseconds[kind] += event.duration_ps / 1e9
+    return [(kind, counts[kind] / steps, ms / steps) for kind, ms in milliseconds.most_common()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command."""
+    config = flags.parse(ProfileConfig, "python -m training.benchmark.profile", __doc__, arguments)
+    with ending("training.benchmark.profile", "nothing was written"):
+        rows = profile(config)
+        total = sum(row[2] for row in rows[1:])
+        for kind, count, milliseconds in [*rows[:1], ("(all operators)", 1.0, total), *rows[1:25]]:
+            print(f"{milliseconds:8.2f} ms {count:7.1f} x {kind}")
+        if config.csv:
+            text = io.StringIO(newline="")
+            writer = csv.writer(text)
+            writer.writerow(["operator", "times_a_step", "milliseconds_a_step"])
+            writer.writerows((kind, round(count, 2), round(ms, 4)) for kind, count, ms in rows)
+            write_atomically(config.csv, text.getvalue().encode())
+
+
+if __name__ == "__main__":
+    main()
