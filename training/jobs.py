@@ -45,31 +45,36 @@ class Jobs:
             UserError: It failed.
         """
         cores = self._free.get()
-        child = subprocess.Popen(
-            [sys.executable, *shlex.split(config.command)[1:]],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C comes to this process, which stops its children
-        )
-        self._children.add(child)
         try:
-            if self._stopped:
-                child.terminate()
-            if hasattr(os, "sched_setaffinity"):
-                os.sched_setaffinity(child.pid, cores)
-            last = ""
-            assert child.stdout
-            for line in filter(str.strip, child.stdout):
-                last = line.strip()
-                print(f"{config.folder.name}: {last}", flush=True)
-            if child.wait():
-                reason = last.removeprefix("training.fit: error: ") or f"status {child.returncode}"
-                raise UserError(f"the run {config.folder} failed: {reason}")
+            with subprocess.Popen(
+                [sys.executable, *shlex.split(config.command)[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,  # Ctrl-C comes to this process, which stops its children
+            ) as child:
+                last = self._attend(child, cores, config.folder.name)
         finally:
-            self._children.remove(child)
             self._free.put(cores)
+        if child.returncode:
+            reason = last.removeprefix("training.fit: error: ") or f"status {child.returncode}"
+            raise UserError(f"the run {config.folder} failed: {reason}")
+
+    def _attend(self, child: "subprocess.Popen[str]", cores: set[int], name: str) -> str:
+        """Print what a child prints, and return its last line."""
+        self._children.add(child)
+        if self._stopped:
+            child.terminate()
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(child.pid, cores)
+        last = ""
+        assert child.stdout
+        for line in filter(str.strip, child.stdout):
+            last = line.strip()
+            print(f"{name}: {last}", flush=True)
+        self._children.remove(child)
+        return last
 
     def work(self, tasks: Iterable[Callable[[], object]]) -> None:
         """Do every task, in this order, so many at once; what `train` started ends before this.
@@ -78,14 +83,23 @@ class Jobs:
             UserError: A task failed; none is begun after it.
             KeyboardInterrupt: Ctrl-C or SIGTERM.
         """
+
+        def attempt(task: Callable[[], object]) -> None:
+            if self._stopped:
+                return
+            try:
+                task()
+            except BaseException:
+                self._stopped = True
+                raise
+
         with ThreadPoolExecutor(self._number) as threads:
-            futures = [threads.submit(task) for task in tasks]
+            futures = [threads.submit(attempt, task) for task in tasks]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
             except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
                 self._stopped = True
                 for child in tuple(self._children):
                     child.terminate()
