@@ -38,16 +38,18 @@ def test_energy_is_the_share_of_the_positive_heat():
 
 
 def test_heat_that_is_everywhere_scores_chance():
-    boxes = pasted.load_test_boxes()
+    boxes = data.load("pasted_digits").test_boxes
     _, energy = position.score(np.ones((len(boxes), 32, 32)), boxes)
 
-    assert 100 * energy.mean() == pytest.approx(position.baselines(boxes)["chance"], abs=0.01)
+    baselines = position.baselines(boxes, pasted.CANVASES["pasted_digits"])
+    assert 100 * energy.mean() == pytest.approx(baselines["chance"], abs=0.01)
 
 
 def test_the_digit_is_in_its_box():
     dataset = data.load("pasted_digits")
     images, labels = dataset.test
-    boxes = pasted.load_test_boxes()
+    boxes = dataset.test_boxes
+    digit = pasted.CANVASES["pasted_digits"].pasted
 
     assert images.shape == (360, 32, 32, 3)
     assert images.dtype == np.uint8
@@ -56,7 +58,7 @@ def test_the_digit_is_in_its_box():
     for image, (top, left, bottom, right) in zip(images, boxes, strict=True):
         inside = np.zeros((32, 32), bool)
         inside[top:bottom, left:right] = True
-        assert inside.sum() == pasted.DIGIT**2
+        assert inside.sum() == digit**2
         brightness = image.mean(axis=-1)
         assert brightness[inside].max() > brightness[~inside].max()
     assert len(np.unique(boxes, axis=0)) > 100
@@ -66,6 +68,30 @@ def test_the_digit_is_in_its_box():
 
 def test_the_statistics_of_the_pasted_digits():
     dataset = data.load("pasted_digits")
+    pixels = dataset.train[0].reshape(-1, 3).astype(float)
+
+    assert np.allclose(pixels.mean(axis=0), dataset.source.mean, rtol=0.02)
+    assert np.allclose(pixels.var(axis=0), dataset.source.variance, rtol=0.02)
+
+
+def test_what_is_pasted_of_svhn_is_in_its_box():
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(0, 256, (20, 32, 32, 3)).astype(np.uint8)
+    split = (numbers, rng.integers(0, 10, 20))
+
+    splits, boxes = pasted.paste_svhn({"train": split, "test": split})
+
+    images, labels = splits["test"]
+    assert images.shape == (20, 48, 48, 3)
+    assert np.array_equal(labels, split[1])
+    for number, image, (top, left, bottom, right) in zip(numbers, images, boxes, strict=True):
+        shrunken = number.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3))
+        assert np.abs(image[top:bottom, left:right] - shrunken).max() <= 0.5
+    assert not np.array_equal(images, splits["train"][0])
+
+
+def test_the_statistics_of_the_pasted_house_numbers(tfds_dir):
+    dataset = data.load("pasted_svhn", tfds_dir)
     pixels = dataset.train[0].reshape(-1, 3).astype(float)
 
     assert np.allclose(pixels.mean(axis=0), dataset.source.mean, rtol=0.02)
@@ -101,10 +127,10 @@ def test_the_command(tmp_path):
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     position.main([*flags, *folders])
 
-    rows = list(read_csv(tmp_path / "results" / "position.csv"))
+    rows = list(read_csv(tmp_path / "results" / "pasted_digits.csv"))
     assert [(row["gate"], row["fmb"]) for row in rows] == [("sigmoid", "0"), ("sigmoid", "1")]
     assert all(0 <= float(row["pointing"]) <= 100 for row in rows)
-    assert (tmp_path / "results" / "examples.png").exists()
+    assert (tmp_path / "results" / "pasted_digits.png").exists()
     config = PositionConfig(gates=("sigmoid",), seeds=1, runs=tmp_path / "runs")
     names = [step.folder.name for step in config.steps()]
     shift.main([*(str(tmp_path / "runs" / name) for name in names), "--results", str(tmp_path)])

@@ -65,14 +65,15 @@ def write_pruning(results):
 
 def write_position(results):
     (results / "position").mkdir(parents=True)
-    with (results / "position" / "position.csv").open("w", newline="") as file:
-        file.write("gate,fmb,seed,layer,images,test_error,pointing,energy,chance,centre_pointing\n")
+    with (results / "position" / "pasted_digits.csv").open("w", newline="") as file:
+        file.write(
+            "dataset,gate,fmb,seed,layer,images,test_error,pointing,energy,chance,centre_pointing\n"
+        )
         writer = csv.writer(file)
         for gate, fmb, energy in (("sigmoid", 0, 80), ("sigmoid", 1, 60), ("tanh", 0, 70)):
-            writer.writerows(
-                (gate, fmb, seed, "block6_relu2", 360, 5, 90 + seed, energy + seed, 19.1, 70)
-                for seed in range(3)
-            )
+            for seed in range(3):
+                run = ("pasted_digits", gate, fmb, seed, "block6_relu2", 360, 5)
+                writer.writerow((*run, 90 + seed, energy + seed, 19.1, 70))
     (results / "position" / "shift_cifar10.csv").write_text(
         "dataset,layer,first,second,images,shift,median,shuffled,first_fmb,second_fmb\n"
         "cifar10,block6_relu2,a,b,2000,3.5,3.1,7.25,0,1\n"
@@ -110,7 +111,7 @@ def test_one_gate_alone_has_no_verdict(tmp_path):
 
 def test_networks_that_did_not_learn_have_no_verdict(tmp_path):
     write_position(tmp_path)
-    file = tmp_path / "position" / "position.csv"
+    file = tmp_path / "position" / "pasted_digits.csv"
     file.write_text(
         file.read_text().replace("sigmoid,1,2,block6_relu2,360,5,", "sigmoid,1,2,x,360,90,")
     )
@@ -134,7 +135,7 @@ def test_the_heat_maps_picture_is_shown_as_it_is(tmp_path):
 
     (tmp_path / "position").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (120, 240, 3), dtype=np.uint8)
-    imsave(tmp_path / "position" / "examples.png", pixels)
+    imsave(tmp_path / "position" / "pasted_digits.png", pixels)
 
     (figure,) = position_section.figures(tmp_path)
 

@@ -40,7 +40,7 @@ class Config:
     freeze_gates: bool = flag(
         False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
-    dataset: Literal["cifar10", "svhn_cropped", "digits", "pasted_digits"] = flag(
+    dataset: Literal["cifar10", "svhn_cropped", "digits", "pasted_digits", "pasted_svhn"] = flag(
         "cifar10", "digits and pasted_digits need no download"
     )
     data_dir: str | None = flag(

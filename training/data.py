@@ -16,7 +16,7 @@ import tensorflow as tf
 from larq_seresnet.datasets import SPLITS, Split, load_digits
 from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
 from training import UserError
-from training.pasted import load_pasted_digits
+from training.pasted import CANVASES, paste_digits, paste_svhn
 
 EVALUATION_BATCH = 500
 
@@ -32,6 +32,7 @@ class Source:
         flip: Whether an image's mirror image is as good as the image.
         licence: Of the images, and so of networks trained on them.
         url: Where `tensorflow_datasets` downloads it from; empty where no download is needed.
+        size: Height and width of the images.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +41,7 @@ class Source:
     flip: bool
     licence: str
     url: str = ""
+    size: int = 32
 
 
 _DIGITS = tuple("0123456789")
@@ -47,6 +49,8 @@ _DIGITS_LICENCE = (
     "[Optical Recognition of Handwritten Digits]"
     "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)"
 )
+_SVHN_URL = "http://ufldl.stanford.edu/housenumbers/"
+_SVHN_LICENCE = f"[SVHN]({_SVHN_URL}): for non-commercial use only (Netzer et al., 2011)"
 
 SOURCES = {
     "cifar10": Source(
@@ -74,9 +78,8 @@ SOURCES = {
         mean=(112.7, 114.0, 121.2),
         variance=(2576.0, 2647.0, 2540.0),
         flip=False,
-        licence="[SVHN](http://ufldl.stanford.edu/housenumbers/): for non-commercial use only "
-        "(Netzer et al., 2011)",
-        url="http://ufldl.stanford.edu/housenumbers/",
+        licence=_SVHN_LICENCE,
+        url=_SVHN_URL,
     ),
     "digits": Source(
         labels=_DIGITS,
@@ -91,6 +94,16 @@ SOURCES = {
         variance=(1577.0,) * 3,
         flip=False,
         licence=_DIGITS_LICENCE,
+        size=CANVASES["pasted_digits"].size,
+    ),
+    "pasted_svhn": Source(
+        labels=_DIGITS,
+        mean=(88.1, 88.2, 89.5),
+        variance=(1263.0,) * 3,
+        flip=False,
+        licence=_SVHN_LICENCE,
+        url=_SVHN_URL,
+        size=CANVASES["pasted_svhn"].size,
     ),
 }
 
@@ -104,12 +117,15 @@ class Data:
         train: What the network learns from, 90 % of the training data.
         validation: The other 10 %, the same in every run: for every decision.
         test: For curves and final figures only.
+        test_boxes: Where what was pasted is in the test images: top, left, bottom and right in
+            pixels, (images, 4). None where nothing was.
     """
 
     source: Source
     train: Split
     validation: Split
     test: Split
+    test_boxes: np.ndarray | None = None
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Data:
@@ -123,10 +139,16 @@ def load(name: str, data_dir: str | Path | None = None) -> Data:
     Raises:
         UserError: The data are missing and cannot be downloaded, or damaged.
     """
-    makers = {"digits": load_digits, "pasted_digits": load_pasted_digits}
-    if name in makers:
-        return Data(SOURCES[name], **makers[name]())
-    return Data(SOURCES[name], *_load_tfds(name, data_dir))
+    boxes = None
+    if name == "digits":
+        splits = load_digits()
+    elif name == "pasted_digits":
+        splits, boxes = paste_digits()
+    elif name == "pasted_svhn":
+        splits, boxes = paste_svhn(_load_tfds("svhn_cropped", data_dir))
+    else:
+        splits = _load_tfds(name, data_dir)
+    return Data(SOURCES[name], **splits, test_boxes=boxes)
 
 
 def training_batches(
@@ -210,7 +232,7 @@ def evaluation_batches(split: Split) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
 
 
-def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
+def _load_tfds(name: str, data_dir: str | Path | None) -> dict[str, Split]:
     import tensorflow_datasets as tfds
 
     place = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
@@ -234,7 +256,8 @@ def _load_tfds(name: str, data_dir: str | Path | None) -> list[Split]:
             f"data set {name} in {place} cannot be read ({_first_line(error)}): "
             f"delete {place / name}, then {advice}"
         ) from error
-    return [(images.numpy(), labels.numpy()) for images, labels in splits]
+    arrays = [(images.numpy(), labels.numpy()) for images, labels in splits]
+    return dict(zip(SPLITS, arrays, strict=True))
 
 
 def _require_reachable(url: str) -> None:

@@ -21,6 +21,7 @@ def build(config: Config) -> tf.keras.Model:
         "fmb": config.fmb,
         "gradient": config.gradient,
         "classes": len(source.labels),
+        "input_shape": (source.size, source.size, 3),
         "mean": source.mean,
         "variance": source.variance,
     }

@@ -108,7 +108,7 @@ def _prune(config: PruningConfig, labels: dict[str, float | None], dataset: data
 
 def _start(config: PruningConfig, label: str) -> Path:
     """The pruned network's file."""
-    return config.runs / config.run.name / label / "pruned.keras"
+    return config.runs / f"{config.run.name}_pruned-{label}.keras"
 
 
 def _train_on(
@@ -123,7 +123,7 @@ def _train_on(
         seed=config.seed,
         data_dir=config.data_dir,
         start_from=str(start),
-        out=start.parent / "tuned",
+        out=start.with_suffix(""),
     )
     errors = fit.fit(run)
     tf.keras.mixed_precision.set_global_policy("float32")

@@ -15,15 +15,13 @@ from training.report.tables import Table, summary
 
 LEARNED = 50.0  # percent of test error, above which a network says nothing about where to look
 
+_WHAT = {"pasted_digits": "handwritten digits", "pasted_svhn": "house numbers' digits (SVHN)"}
 _SCORES = {"pointing": "pointing game (%)", "energy": "energy in the box (%)"}
 
 
 def tables(results: Path) -> list[Table]:
     """What `python -m training.position` and `training.shift` measured."""
-    found = []
-    rows = read_csv(results / "position" / "position.csv")
-    if rows:
-        found.append(_scores(rows))
+    found = [_scores(read_csv(file)) for file in sorted(results.glob("position/pasted_*.csv"))]
     shifts = [read_csv(file) for file in sorted(results.glob("position/shift_*.csv"))]
     return [*found, *(_shifts(rows) for rows in shifts if rows)]
 
@@ -46,16 +44,17 @@ def _scores(rows: list[dict[str, str]]) -> Table:
             cells.append(line)
     first = rows[0]
     note = (
-        f"EigenCAM of {first['layer']} on {first['images']} test images: digits pasted at random "
-        "places on textured backgrounds. Pointing game: the hottest pixel is in the digit's box; "
-        "energy: the share of the positive heat that is. A random pixel, and heat that is "
-        f"everywhere, score {float(first['chance']):.1f} %, the image's middle "
+        f"EigenCAM of {first['layer']} on {first['images']} test images: {_WHAT[first['dataset']]} "
+        "pasted at random places on textured backgrounds. Pointing game: the hottest pixel is in "
+        "the digit's box; energy: the share of the positive heat that is. A random pixel, and heat "
+        f"that is everywhere, score {float(first['chance']):.1f} %, the image's middle "
         f"{float(first['centre_pointing']):.1f} %. A gate of which a run ends with more than "
         f"{LEARNED:.0f} % test error has no verdict. Mean ± standard deviation over the seeds; the "
         "interval is Welch's."
     )
     columns = ["gate", "", "without FMB", "with FMB", "with minus without, 95 %", "FMB"]
-    return Table("Where networks look: digits at known places", columns, cells, note)
+    title = f"Where networks look: {_WHAT[first['dataset']]} at known places"
+    return Table(title, columns, cells, note)
 
 
 def _effect(effect: statistics.Difference) -> tuple[str, str]:
@@ -92,14 +91,16 @@ def _fmb(flag: str) -> str:
 
 def figures(results: Path) -> list[Figure]:
     """Heat maps on test images, as `python -m training.position` drew them."""
-    file = results / "position" / "examples.png"
-    if not file.exists():
-        return []
+    return [_picture(file) for file in sorted(results.glob("position/pasted_*.png"))]
+
+
+def _picture(file: Path) -> Figure:
     pixels = imread(file)
     figure = plt.figure(figsize=(pixels.shape[1] / 120, pixels.shape[0] / 120), dpi=120)
     figure.figimage(pixels)
     plt.close(figure)
     caption = (
-        "EigenCAM of digits pasted on textures, with the digits' boxes: the first seed of each."
+        f"EigenCAM of {_WHAT[file.stem]} pasted on textures, with their boxes: the first seed of "
+        "each."
     )
-    return [Figure("eigencam", caption, figure)]
+    return Figure(f"eigencam_{file.stem}", caption, figure)

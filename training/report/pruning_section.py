@@ -7,7 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from training.report.figures import Figure
 from training.report.records import read_json
@@ -62,7 +62,9 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def _threshold(p: float | None) -> str:
     if p is None:
         return "unpruned"
-    return f"{100 * p:g} %" if p else "0, without loss"
+    if p * 1000 < 1:  # of any number of images: not one
+        return "never" if p else "0, without loss"
+    return f"{100 * p:g} %"
 
 
 def _errors(row: dict[str, Any], when: str) -> str:
@@ -71,62 +73,26 @@ def _errors(row: dict[str, Any], when: str) -> str:
 
 
 def figures(results: Path, zoo: Path) -> list[Figure]:
-    """Error against bytes: the pruned networks, and the files of the zoo.
+    """Error against bytes: all files, and the pruned ones from near by.
 
     Args:
         results: The folder of results.
         zoo: The folder of the deployable files, with `models.json`.
     """
-    folders = _folders(results)
-    if not folders:
+    found = {folder.name: _rows(folder) for folder in _folders(results)}
+    if not found:
         return []
-    figure, axes = plt.subplots(figsize=(7.5, 4.8), layout="constrained")
-    whole = 0
-    for folder in folders:
-        rows = [row for row in _rows(folder) if "litert_bytes" in row]
-        tuned = [row for row in rows if "test_error" in row]
-        (line,) = axes.plot(
-            *_points(tuned, "test_error"), "o-", ms=4, label=f"{folder.name}, pruned, trained on"
-        )
-        axes.plot(
-            *_points(rows, "test_error_before"),
-            "o--",
-            ms=3,
-            lw=1,
-            color=line.get_color(),
-            label="as pruned",
-        )
-        for row in rows:
-            axes.annotate(
-                _threshold(row["threshold"]),
-                (row["litert_bytes"], row["test_error_before"]),
-                xytext=(-1, 5),
-                textcoords="offset points",
-                rotation=60,
-                fontsize="x-small",
-            )
-        unpruned = next(row for row in rows if row["threshold"] is None)
-        whole = unpruned["float32_bytes"]
-        axes.plot(
-            whole,
-            unpruned["test_error_before"],
-            "s",
-            color=line.get_color(),
-            label=f"{folder.name}, unpruned, as a float32 file",
-        )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for number, (name, rows) in enumerate(found.items()):
+        _plot_network(left, right, name, rows, f"C{number}")
     entries = read_json(zoo / "models.json") if (zoo / "models.json").exists() else []
-    for number, entry in enumerate(e for e in entries if e["dataset"] == "cifar10"):
-        axes.plot(
-            entry["bytes"],
-            entry["test_error"],
-            "x",
-            color="black",
-            ms=5,
-            label="" if number else "files of the zoo (CIFAR-10)",
-        )
+    points = [(e["bytes"], e["test_error"]) for e in entries if e["dataset"] == "cifar10"]
+    if points:
+        left.plot(*zip(*points, strict=True), "x", color="black", ms=5, label="files of the zoo")
+    whole = max(_unpruned(rows)["float32_bytes"] for rows in found.values())
     for share in (32, 128):
-        axes.axvline(whole / share, color="black", lw=0.8, ls=":")
-        axes.annotate(
+        left.axvline(whole / share, color="black", lw=0.8, ls=":")
+        left.annotate(
             f"1/{share}",
             (whole / share, 1),
             xycoords=("data", "axes fraction"),
@@ -134,19 +100,54 @@ def figures(results: Path, zoo: Path) -> list[Figure]:
             textcoords="offset points",
             fontsize="small",
         )
-    axes.set(xscale="log", xlabel="bytes of the file", ylabel="top-1 error, test (%)")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:,.0f} kB"))
-    axes.margins(y=0.25)
-    axes.grid(alpha=0.2)
-    axes.legend(fontsize="small")
+    left.set(xscale="log", title="all files")
+    left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.set(title="the pruned networks' files")
+    right.margins(0.15)
+    right.xaxis.set_major_locator(MaxNLocator(5))
+    for axes in (left, right):
+        axes.set(xlabel="bytes of the file", ylabel="top-1 error, test (%)")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:,.4g} kB"))
+        axes.grid(alpha=0.2)
+        axes.legend(fontsize="small")
     plt.close(figure)
     caption = (
         "Error against bytes on disk (litert files). Dotted: 1/32 of the float32 file, which is 1 "
         "bit a weight and nothing else, and 1/128, which the paper adds for half of the input and "
-        "half of the output channels of every layer."
+        "half of the output channels of every layer. Percentages: channels that are on for fewer "
+        "of the images were removed."
     )
     return [Figure("error_against_bytes", caption, figure)]
+
+
+def _plot_network(left: Any, right: Any, name: str, rows: list[dict[str, Any]], color: str) -> None:
+    rows = [row for row in rows if "litert_bytes" in row]
+    tuned = [row for row in rows if "test_error" in row]
+    unpruned = _unpruned(rows)
+    for axes in (left, right):
+        axes.plot(
+            *_points(tuned, "test_error"), "o-", ms=4, color=color, label=f"{name}, trained on"
+        )
+        axes.plot(*_points(rows, "test_error_before"), "o:", ms=3, color=color, label="as pruned")
+    left.plot(
+        unpruned["float32_bytes"],
+        unpruned["test_error_before"],
+        "s",
+        color=color,
+        label="unpruned, as a float32 file",
+    )
+    for row in tuned:
+        right.annotate(
+            _threshold(row["threshold"]),
+            (row["litert_bytes"], row["test_error"]),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize="x-small",
+        )
+
+
+def _unpruned(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return next(row for row in rows if row["threshold"] is None)
 
 
 def _points(rows: list[dict[str, Any]], error: str) -> tuple[list[float], list[float]]:
