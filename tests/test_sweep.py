@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 from training import UserError, sweep
 from training.jobs import Jobs
 
+SETTINGS = {"dataset": "digits", "widths": (4,), "epochs": 2, "gates": ("sigmoid",)}
 SMALL = ["--dataset", "digits", "--widths", "4", "--epochs", "2", "--gates", "sigmoid"]
 
 
@@ -73,8 +74,8 @@ def test_a_sweep_that_was_cut_off_goes_on(trained, tmp_path, monkeypatch):
         return whole(jobs, config)
 
     monkeypatch.setattr(Jobs, "train", interrupted)
-    with pytest.raises(SystemExit, match="the same command goes on"):
-        run(tmp_path, "--groups", "without", "ste")
+    with pytest.raises(KeyboardInterrupt):
+        sweep.sweep(sweep.SweepConfig(**SETTINGS, groups=("without", "ste"), out=tmp_path))
     first = list(trained)
     monkeypatch.setattr(Jobs, "train", whole)
     trained.clear()

@@ -26,7 +26,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -150,16 +150,6 @@ def join(kind: Kind) -> Iterator[Group]:
             f"({type(error).__name__}): start the same command on every machine again; "
             "it goes on from the last finished epoch"
         ) from error
-
-
-def leave(message: str) -> NoReturn:
-    """End this process as `sys.exit` does, but without TensorFlow's teardown.
-
-    It trips over the connection that was lost, and prints a traceback after the message.
-    """
-    print(message, file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(1)
 
 
 def is_chief(kind: Kind) -> bool:

@@ -17,8 +17,9 @@ import tensorflow as tf
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import to_float32
 from training import UserError, curves, data, flags, hardware, network, start, targets
+from training.command import leave
 from training.config import Config
-from training.distribution import Group, is_chief, join, leave
+from training.distribution import Group, is_chief, join
 from training.gate_recorder import GateRecorder
 from training.recipes import RECIPES
 from training.recorder import Recorder, loss_and_error
@@ -204,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             leave(message)
         sys.exit(message)
     except KeyboardInterrupt:
-        sys.exit(
+        leave(
             f"\nstopped; the same command goes on from the last finished epoch, in {config.folder}"
         )
     if not is_chief(config.distribute):
