@@ -100,6 +100,17 @@ def test_the_sections_are_part_of_the_report(tmp_path):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_there_is_a_report_before_the_first_run(tmp_path, monkeypatch):
+    write_pruning(tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "paper")
+
+    report.main(["--out", str(tmp_path / "out")])
+
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "No run of the papers' arms has been made yet" in text
+    assert "error against bytes" in text
+
+
 def test_one_gate_alone_has_no_verdict(tmp_path):
     write_position(tmp_path)
 

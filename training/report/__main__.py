@@ -35,31 +35,19 @@ def write(folders: Sequence[Path], out: Path) -> str:
         UserError: There are no runs, one cannot be read, or `out` cannot be written to.
     """
     found, others = runs.load(folders)
-    if not found:
+    if folders and not found:
         raise UserError("there are no runs of the papers' arms: train some, or name their folders")
-    lacking = tables.missing(found)
-    widths = ", ".join(sorted({str(run.config["width"]) for run in found}))
-    introduction = [
-        "Measured against P1 (Wu, Yamauchi, A Speed-up Channel Attention Technique for "
-        "Accelerating the Learning Curve of a Binarized Squeeze-and-Excitation (SE) Based ResNet "
-        "Model, 2024) and P2 (the same authors, A Binarized Feature Mapping Technique for "
-        "Enhancing Squeeze-and-Excitation (SE) Channel Attention Mechanism, 2025).",
-        f"SEResNet14Bin of width {widths}: 1-bit weights, float activations; float32 is the same "
-        "network with float weights. The papers state neither width nor optimizer, learning rate, "
-        "augmentation or seeds, and show single curves. Which arms stand in Figs. 3, 7, 8 and 9 "
-        "here follows from the papers' tables.",
-        f"{len(found)} runs, {sum(len(run.log) for run in found)} epochs. "
-        + (f"Missing: {'; '.join(lacking)}." if lacking else "No run of the plan is missing."),
-    ]
+    introduction = _introduction(found)
     if others:
         introduction.append(f"Left out, since they are no run of an arm: {', '.join(others)}.")
-    pictures = figures.all_figures(found)
-    tuning = folders[0].parent / "tuning" / "sweep.csv"
+    pictures = figures.all_figures(found) if found else []
+    place = folders[0].parent if folders else RESULTS
+    tuning = place / "tuning" / "sweep.csv"
     if tuning.exists():
         picture = sweep_report.draw(sweep.read_trials(tuning))
         caption = "How the learning rates were chosen: trials on the validation split."
         pictures.append(figures.Figure("tuning", caption, picture))
-    results = folders[0].parent.parent
+    results = place.parent
     pictures += gate_section.figures(results, found)
     pictures += pruning_section.figures(results, ZOO)
     pictures += position_section.figures(results)
@@ -71,15 +59,37 @@ def write(folders: Sequence[Path], out: Path) -> str:
             picture.figure.savefig(file, dpi=120)
             (out / f"{picture.name}.png").write_bytes(file.getvalue())
             files.append((picture.caption, file.getvalue()))
-        content = tables.all_tables(found)
+        content = tables.all_tables(found) if found else []
         for section in (gate_section, pruning_section, position_section):
             content += section.tables(results)
         (out / "report.md").write_text(page.markdown(introduction, claims.RULE, content))
         (out / "report.html").write_text(page.html(introduction, claims.RULE, content, files))
     except OSError as error:
         raise UserError(f"--out {out} cannot be written to: {error}") from error
+    lacking = tables.missing(found)
     missing = f"; {len(lacking)} groups of runs are missing" if lacking else ""
     return f"done: {len(found)} runs{missing}: {out / 'report.html'}"
+
+
+def _introduction(found: Sequence[runs.Run]) -> list[str]:
+    if not found:
+        return [
+            "No run of the papers' arms has been made yet: python -m training.paper trains them."
+        ]
+    lacking = tables.missing(found)
+    widths = ", ".join(sorted({str(run.config["width"]) for run in found}))
+    return [
+        "Measured against P1 (Wu, Yamauchi, A Speed-up Channel Attention Technique for "
+        "Accelerating the Learning Curve of a Binarized Squeeze-and-Excitation (SE) Based ResNet "
+        "Model, 2024) and P2 (the same authors, A Binarized Feature Mapping Technique for "
+        "Enhancing Squeeze-and-Excitation (SE) Channel Attention Mechanism, 2025).",
+        f"SEResNet14Bin of width {widths}: 1-bit weights, float activations; float32 is the same "
+        "network with float weights. The papers state neither width nor optimizer, learning rate, "
+        "augmentation or seeds, and show single curves. Which arms stand in Figs. 3, 7, 8 and 9 "
+        "here follows from the papers' tables.",
+        f"{len(found)} runs, {sum(len(run.log) for run in found)} epochs. "
+        + (f"Missing: {'; '.join(lacking)}." if lacking else "No run of the plan is missing."),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
