@@ -40,11 +40,16 @@ def kernels_to_use(name: Kernels) -> Kernels:
     return "fused"
 
 
+def cores() -> list[int]:
+    """Those that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+
+
 def shards(batch_size: int) -> int:
     """Into how many parts to split a batch: one for each core, or 1 where they would be tiny."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return cores if batch_size >= cores * _SMALLEST_SHARD else 1
+    count = len(cores())
+    return count if batch_size >= count * _SMALLEST_SHARD else 1
 
 
 def one_core_an_operator() -> None:

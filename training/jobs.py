@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-from training import UserError
+from training import UserError, hardware
 from training.config import Config
 
 
@@ -27,8 +27,7 @@ class Jobs:
     """
 
     def __init__(self, number: int) -> None:
-        affinity = getattr(os, "sched_getaffinity", None)  # elsewhere than on Linux: not pinned
-        cores = sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
+        cores = hardware.cores()
         if not 1 <= number <= len(cores):
             raise UserError(f"--jobs must be from 1 to {len(cores)}, the cores, not {number}")
         self._number = number
@@ -66,7 +65,7 @@ class Jobs:
         self._children.add(child)
         if self._stopped:
             child.terminate()
-        if hasattr(os, "sched_setaffinity"):
+        if hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux, runs share all cores
             os.sched_setaffinity(child.pid, cores)
         last = ""
         assert child.stdout
