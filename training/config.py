@@ -57,6 +57,9 @@ class Config:
     label_smoothing: float = flag(0.0, "share of the label that is spread over all classes")
     padding: int = flag(4, "black pixels on each side of training images, before random crops")
     cutout: int = flag(0, "blacken a square of N pixels at a random place of each training image")
+    calibration: int = flag(
+        0, "after training, average batch norm's statistics over N batches of training images"
+    )
     distill: str = flag(
         "none",
         "teacher whose answers are learned: a run's folder, a .keras file, or the data set of a "
@@ -89,7 +92,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        for name in ("seed", "padding", "cutout"):
+        for name in ("seed", "padding", "cutout", "calibration"):
             value = getattr(self, name)
             if value < 0:
                 raise ValueError(f"--{name} must not be negative, not {value}")
@@ -115,6 +118,8 @@ class Config:
             raise ValueError("--attention-scale needs a gate, not --gate none")
         if self.distill == "none" and (self.distill_weight != 1 or self.distill_temperature != 1):
             raise ValueError("--distill-weight and --distill-temperature need --distill")
+        if self.calibration and self.distribute != "none":
+            raise ValueError("--calibration needs --distribute none")
         if self.model == "float" and self.activations == "binary":
             raise ValueError("--activations binary needs --model binary")
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import to_float32
 from training import UserError, curves, data, flags, hardware, network, start, targets
+from training.calibration import calibrate
 from training.command import leave
 from training.config import Config
 from training.distribution import Group, is_chief, join
@@ -137,6 +138,12 @@ def _train(
     finally:
         if log:
             folder.save_figure("curves.png", curves.draw({folder.path.name: log}))
+    if config.calibration:
+        print(f"calibrating batch norm on {config.calibration} batches", flush=True)
+        after = range(config.epochs, config.epochs + config.calibration // steps + 1)
+        images = _training_batches(config, dataset, after, None, tf.distribute.InputContext())
+        calibrate(learner, (x for x, _ in images.take(config.calibration)))
+        folder.save_checkpoint(model)
     return model
 
 
