@@ -46,12 +46,7 @@ def fit(
         UserError: Something outside of this program is in the way.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
     """
-    config = replace(
-        config,
-        out=config.folder,
-        precision=hardware.precision(config.precision),
-        kernels=hardware.kernels_to_use(config.kernels),
-    )
+    config = hardware.resolved(replace(config, out=config.folder))
     if config.kernels == "fused" and hardware.shards(config.batch_size) > 1:
         hardware.one_core_an_operator()
     with (

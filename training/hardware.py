@@ -2,15 +2,29 @@
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import tensorflow as tf
 
 from training import UserError, kernels
-from training.config import Kernels, Precision
+from training.config import Config, Kernels, Precision
 from training.fused import fused
 
 _SMALLEST_SHARD = 16  # images
+
+
+def resolved(config: Config) -> Config:
+    """The configuration with what its "auto" stands for here; its kernels are ready.
+
+    Raises:
+        UserError: It asks for kernels that are impossible here.
+    """
+    return replace(
+        config,
+        precision=precision(config.precision),
+        kernels=kernels_to_use(config.kernels),
+    )
 
 
 def precision(name: Precision) -> Precision:

@@ -29,7 +29,7 @@ from larq_seresnet.convert.files import write_atomically
 from larq_seresnet.eigencam import eigencam
 from larq_seresnet.eigencam.overlay import overlay, rectify, upsample
 from larq_seresnet.models import to_float32
-from training import UserError, data, fit, flags, pasted
+from training import UserError, data, fit, flags, hardware, pasted
 from training.command import ending
 from training.config import Config
 from training.flags import flag
@@ -112,7 +112,9 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
     assert boxes is not None
     file = step.folder / f"position_{layer}.json"
     if file.exists():
-        with RunFolder(step.folder, step.decisive()):  # which refuses another run
+        with RunFolder(
+            step.folder, hardware.resolved(step).decisive()
+        ):  # which refuses another run
             return json.loads(file.read_text())
     results = fit.fit(step, dataset)
     pointing, energy = score(heat(step.folder, images, layer), boxes)
