@@ -18,6 +18,14 @@ def config(folder, **changes):
     return Config(**settings, out=folder)
 
 
+@pytest.fixture
+def sigterm_interrupts():
+    """As in the commands; SIGINT may be ignored where tests run in the background."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_runs_are_trained_in_processes_of_their_own(tmp_path, capsys):
     jobs = Jobs(1)
     run = config(tmp_path / "a run", learning_rate=0.003)
@@ -41,7 +49,7 @@ def test_a_run_that_fails_says_why_and_no_other_is_begun(tmp_path):
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs 2 cores")
-def test_an_interruption_stops_what_runs_and_it_can_go_on(tmp_path):
+def test_an_interruption_stops_what_runs_and_it_can_go_on(tmp_path, sigterm_interrupts):
     jobs = Jobs(2)
     runs = [config(tmp_path / name, epochs=1000, schedule="constant") for name in "ab"]
 
@@ -51,7 +59,7 @@ def test_an_interruption_stops_what_runs_and_it_can_go_on(tmp_path):
         assert [len(os.sched_getaffinity(child.pid)) for child in jobs._children] == [
             len(os.sched_getaffinity(0)) // 2
         ] * 2
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
