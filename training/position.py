@@ -112,9 +112,8 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
     assert boxes is not None
     file = step.folder / f"position_{layer}.json"
     if file.exists():
-        with RunFolder(
-            step.folder, hardware.resolved(step).decisive()
-        ):  # which refuses another run
+        step = hardware.resolved(step)
+        with RunFolder(step.folder, step.decisive()):  # which refuses another run
             return json.loads(file.read_text())
     results = fit.fit(step, dataset)
     pointing, energy = score(heat(step.folder, images, layer), boxes)

@@ -46,15 +46,17 @@ def profile(config: ProfileConfig) -> list[tuple[str, float, float]]:
         Operator, how often it is in a step, and its milliseconds a step; the longest first. In the
         first row, the step itself.
     """
-    run = Config(
-        width=config.width,
-        activations="binary" if config.fully_binary else "float",
-        batch_size=config.batch_size,
-        kernels=hardware.kernels_to_use(config.kernels),
+    run = hardware.resolved(
+        Config(
+            width=config.width,
+            activations="binary" if config.fully_binary else "float",
+            batch_size=config.batch_size,
+            kernels=config.kernels,
+        )
     )
     if run.kernels == "fused":
         hardware.one_core_an_operator()
-    tf.keras.mixed_precision.set_global_policy(hardware.precision("auto"))
+    tf.keras.mixed_precision.set_global_policy(run.precision)
     learner = hardware.learner(network.build(run), run.kernels, run.batch_size)
     learner.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
     step = learner.make_train_function()
