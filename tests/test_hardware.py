@@ -23,7 +23,7 @@ def test_without_kernels_the_network_is_fitted_itself():
 
 def test_threads_cannot_be_changed_any_more():
     tf.constant(1)  # TensorFlow works already
-    hardware.one_core_an_operator()
+    hardware.share_cores("fused", 128)
 
 
 def test_the_profile_lists_the_operators_of_a_step(tmp_path, capsys):

@@ -47,8 +47,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed.
     """
     config = hardware.resolved(replace(config, out=config.folder))
-    if config.kernels == "fused" and hardware.shards(config.batch_size) > 1:
-        hardware.one_core_an_operator()
+    hardware.share_cores(config.kernels, config.batch_size)
     with (
         join(config.distribute) as group,
         group.folder(config.folder) as path,

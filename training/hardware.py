@@ -66,11 +66,13 @@ def shards(batch_size: int) -> int:
     return count if batch_size >= count * _SMALLEST_SHARD else 1
 
 
-def one_core_an_operator() -> None:
-    """Let operators run side by side, each on one core, as `fused` with shards wants it.
+def share_cores(kernels: Kernels, batch_size: int) -> None:
+    """Where batches have shards, let operators run side by side, each on one core.
 
     Without effect where TensorFlow works already: then it is slower, not wrong.
     """
+    if kernels == "keras" or shards(batch_size) == 1:
+        return
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
 

@@ -54,8 +54,7 @@ def profile(config: ProfileConfig) -> list[tuple[str, float, float]]:
             kernels=config.kernels,
         )
     )
-    if run.kernels == "fused":
-        hardware.one_core_an_operator()
+    hardware.share_cores(run.kernels, run.batch_size)
     tf.keras.mixed_precision.set_global_policy(run.precision)
     learner = hardware.learner(network.build(run), run.kernels, run.batch_size)
     learner.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
