@@ -81,6 +81,27 @@ def test_verdict_on_the_errors_of_two_arms(fmb, without, expected, tmp_path):
     assert verdict(LOWERS, two_arms(tmp_path, fmb, without)) == expected
 
 
+def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
+    claim = claim_named("FMB lowers sigmoid's error on SVHN (the subset, after 10 epochs)")
+    errors = {
+        "cifar10": {"sigmoid_fmb": 60, "sigmoid": 20},
+        "svhn_cropped": {"sigmoid_fmb": 5, "sigmoid": 9},
+    }
+    found = load(
+        *(
+            write_run(tmp_path, arm, seed, [error] * 10, dataset=dataset)
+            for dataset, arms in errors.items()
+            for arm, error in arms.items()
+            for seed in range(2 if dataset == "cifar10" else 3)
+        )
+    )
+
+    outcome = claims.judge(claim, found)
+
+    assert outcome.seeds == (3, 3)
+    assert outcome.effect.value == pytest.approx(4)
+
+
 def test_the_difference_has_welchs_interval():
     difference = statistics.difference([5.0, 7.0], [1.0, 2.0, 3.0])
 

@@ -200,15 +200,10 @@ CONTROLS: Sequence[Claim] = [
 
 def judge(claim: Claim, runs: Sequence[Run]) -> Outcome:
     """Apply `RULE` to the runs."""
-    measured = [
-        [measure(run) for run in of(runs, arm)] for arm, measure in (claim.lower, claim.higher)
-    ]
+    measured = _measured(claim, runs)
     reason = ""
     if claim.unit == "epochs" and None in measured[0] + measured[1]:
-        measured = [
-            [measure(run) for run in of(runs, arm, claim.dataset) if len(run.log) >= HORIZON]
-            for arm, measure in (claim.lower, claim.higher)
-        ]
+        measured = _measured(claim, [run for run in runs if len(run.log) >= HORIZON])
         if None in measured[0] + measured[1]:
             reason = "a seed did not get there"
     values = [[value for value in side if value is not None] for side in measured]
@@ -228,6 +223,14 @@ def judge(claim: Claim, runs: Sequence[Run]) -> Outcome:
     if claim.relative:
         matters = claim.relative / 2 * float(np.mean(values[1]))
     return Outcome(claim, _verdict(claim.kind, effect.low, effect.high, matters), seeds, effect)
+
+
+def _measured(claim: Claim, runs: Sequence[Run]) -> list[list[float | None]]:
+    """What each run of the lower and of the higher side gives."""
+    return [
+        [measure(run) for run in of(runs, arm, claim.dataset)]
+        for arm, measure in (claim.lower, claim.higher)
+    ]
 
 
 def _verdict(kind: str, low: float, high: float, matters: float) -> Verdict:
