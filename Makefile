@@ -6,6 +6,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python;
 BIN := .venv/bin
 ENVIRONMENT := .venv/installed
 ARGS ?=
+WORKERS ?= 2
 
 .PHONY: demo test fit lint wheel clean
 
@@ -13,7 +14,7 @@ demo: $(ENVIRONMENT)
 	$(BIN)/python -m training.fit --fmb --dataset digits --epochs 20 --batch-size 32 --out runs/demo $(ARGS)
 
 test: $(ENVIRONMENT)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 fit: $(ENVIRONMENT)
 	$(BIN)/python -m training.fit $(ARGS)
