@@ -41,7 +41,7 @@ class SweepConfig:
         "without FMB, FMB with a straight-through or no gradient, the float32 network",
     )
     learning_rates: tuple[float, ...] = flag(
-        (1e-3, 2e-3, 5e-3, 1e-2, 2e-2), "constant learning rates"
+        (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), "constant learning rates"
     )
     widths: tuple[int, ...] = flag((16,), "channels of the first stage")
     reductions: tuple[int, ...] = flag((1,), "reduction ratios of squeeze-and-excitation")
