@@ -49,7 +49,7 @@ def filters(model):
     "arguments",
     [
         {},
-        pytest.param({"build": SEResNet14}, marks=pytest.mark.slow),
+        pytest.param({"build": SEResNet14}, marks=pytest.mark.slow, id="float"),
         {"activations": "binary"},
         pytest.param({"reduction": 2}, marks=pytest.mark.slow),
         pytest.param({"classes": 3, "gradient": "cut"}, marks=pytest.mark.slow),
