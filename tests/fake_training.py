@@ -12,10 +12,10 @@ def train(config, error=lambda config: 50.0, epochs=None):
     (folder / "config.json").write_text(json.dumps(content))
     (folder / "results.json").unlink(missing_ok=True)
     rows = [
-        f"{epoch},{error(config)},{error(config)},100"
+        f"{epoch},{error(config)},{error(config)},{error(config)},100"
         for epoch in range(1, (epochs or config.epochs) + 1)
     ]
-    header = "epoch,validation_error,test_error,seconds"
+    header = "epoch,train_error,validation_error,test_error,seconds"
     (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
     if epochs is None:
         (folder / "results.json").write_text(json.dumps({"test_error": error(config)}))

@@ -132,7 +132,7 @@ def test_the_rates_are_tuned_first_with_the_same_budget(tmp_path, trained, monke
 
     trials = [name for name, _ in trained[:-1]]
     for group in arms.GROUPS:
-        assert sum(f"group-{group}_" in name for name in trials) == 5
+        assert sum(f"group-{group}_" in name for name in trials) == 6
     assert trained[-1] == (SHORT.name, 2)
     assert config.tuned.exists()
 

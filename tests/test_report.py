@@ -20,8 +20,9 @@ def write_run(root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=
     folder = root / f"{dataset}_{name}_seed{seed}"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps({"config": config.decisive()}))
-    rows = [f"{i},{error},30" for i, error in enumerate(errors, 1)]
-    (folder / "log.csv").write_text("\n".join(["epoch,test_error,seconds", *rows]) + "\n")
+    rows = [f"{i},{error + 1},{error},30" for i, error in enumerate(errors, 1)]
+    header = "epoch,train_error,test_error,seconds"
+    (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
     if config.gate != "none":
         low = 0 if config.gate == "sigmoid" else -1
         bins = [f"bin_{i:02d}" for i in range(20)]
@@ -223,6 +224,7 @@ def test_the_tables_hold_the_papers_numbers_beside_the_measured_ones(written):
     assert "| sigmoid + FMB | 44.64 % |" in text
     final = [70 + (40 + seed - 70) * 8 / 9 for seed in range(3)]  # after epoch 9 of 10
     assert f"{np.mean(final):.2f} ± {np.std(final, ddof=1):.2f} (n = 3)" in text
+    assert "42.00 ± 1.00 (n = 3)" in text  # the training error after 10 epochs
     assert "| 36.27 % |" in text
     assert "| sigmoid | 23 |" in text
 

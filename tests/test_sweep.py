@@ -84,7 +84,7 @@ def test_a_sweep_that_was_cut_off_goes_on(trained, tmp_path, monkeypatch):
 
     assert len(first) == 3
     assert not set(first) & set(trained)
-    assert len(table(tmp_path)) == 10
+    assert len(table(tmp_path)) == 12
 
 
 def test_keras_tuner_state_cut_in_half_does_no_harm(trained, tmp_path):
