@@ -46,7 +46,7 @@ class Cluster:
 
     def end(self):
         """What each printed, and its exit status."""
-        outputs = [worker.communicate(timeout=120)[0] for worker in self.workers]
+        outputs = [worker.communicate(timeout=300)[0] for worker in self.workers]
         return outputs, [worker.returncode for worker in self.workers]
 
 
@@ -77,7 +77,7 @@ def log(folder):
 def alone(tmp_path_factory):
     """A run of one process."""
     folder = tmp_path_factory.mktemp("runs") / "alone"
-    output, _ = start(folder).communicate(timeout=120)
+    output, _ = start(folder).communicate(timeout=300)
     assert (folder / "results.json").exists(), output
     return folder
 
