@@ -13,6 +13,7 @@ import tensorflow as tf
 from tests.conftest import ROOT
 from training import fit
 from training.config import Config
+from training.run_folder import read_rows
 
 QUICK = ["--dataset", "digits", "--width", "4", "--batch-size", "128"]
 
@@ -145,6 +146,7 @@ def test_a_row_without_its_checkpoint_is_dropped(finished, tmp_path, capsys):
     run(tmp_path, "--epochs", "2", "--schedule", "constant")
 
     assert [row["epoch"] for row in log(tmp_path)] == ["1", "2"]
+    assert [row["epoch"] for row in read_rows(tmp_path / "results.csv")] == [1, 2]
 
 
 def test_a_finished_run_is_not_trained_again(finished, capsys):

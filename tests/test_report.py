@@ -22,6 +22,7 @@ def write_run(root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=
     (folder / "config.json").write_text(json.dumps({"config": config.decisive()}))
     rows = [f"{i},{error + 1},{error},30" for i, error in enumerate(errors, 1)]
     header = "epoch,train_error,test_error,seconds"
+    (folder / "results.csv").write_text(f"epoch,test_error\n{len(errors)},{errors[-1] - 2}\n")
     (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
     if config.gate != "none":
         low = 0 if config.gate == "sigmoid" else -1
@@ -101,6 +102,17 @@ def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
 
     assert outcome.seeds == (3, 3)
     assert outcome.effect.value == pytest.approx(4)
+
+
+def test_calibrated_errors_are_judged_where_runs_ended(tmp_path):
+    claim = claims.CALIBRATED[0]
+    assert claim.text == "FMB lowers sigmoid's error"
+
+    at_10 = two_arms(tmp_path / "10", [30, 31], [20, 21], length=10)
+    at_12 = two_arms(tmp_path / "12", [30, 31], [20, 21], length=12)
+
+    assert verdict(claim, at_10) == "reversed"
+    assert claims.judge(claim, at_12).seeds == (0, 0)
 
 
 def test_the_difference_has_welchs_interval():
@@ -224,7 +236,7 @@ def test_the_tables_hold_the_papers_numbers_beside_the_measured_ones(written):
     assert "| sigmoid + FMB | 44.64 % |" in text
     final = [70 + (40 + seed - 70) * 8 / 9 for seed in range(3)]  # after epoch 9 of 10
     assert f"{np.mean(final):.2f} ± {np.std(final, ddof=1):.2f} (n = 3)" in text
-    assert "42.00 ± 1.00 (n = 3)" in text  # the training error after 10 epochs
+    assert "39.00 ± 1.00 (n = 3) | 42.00 ± 1.00 (n = 3)" in text  # calibrated, and in training
     assert "| 36.27 % |" in text
     assert "| sigmoid | 23 |" in text
 

@@ -1,7 +1,8 @@
 """The papers' experiments as named configurations: `python -m training.arms` lists them.
 
 All arms share the optimizer, the batch size and the augmentation, and train at a constant
-learning rate, so that the curve to epoch 10, 30 and 100 is one run. The rate is tuned on the
+learning rate, so that the curve to epoch 10, 30 and 100 is one run. Where a run ends, it is also
+measured with batch norm calibrated (`training/calibration.py`). The rate is tuned on the
 validation split with the same budget for each group of arms (`python -m training.sweep`). Where
 nothing else is said, weights are 1 bit and activations float.
 """
@@ -13,7 +14,12 @@ from typing import Any
 
 from training.config import Config
 
-COMMON: Mapping[str, Any] = {"optimizer": "adam", "batch_size": 128, "schedule": "constant"}
+COMMON: Mapping[str, Any] = {
+    "optimizer": "adam",
+    "batch_size": 128,
+    "schedule": "constant",
+    "calibration": 100,
+}
 
 GROUPS: Mapping[str, Mapping[str, Any]] = {
     "without": {},

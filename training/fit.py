@@ -58,7 +58,7 @@ def fit(
         dataset = dataset or data.load(config.dataset, config.data_dir)
         model = _train(config, group, folder, dataset, callbacks)
         results = final_errors(model, dataset)
-        folder.save_json("results.json", results)
+        folder.save_results(config.epochs, results)
     return results
 
 

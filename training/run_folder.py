@@ -6,6 +6,7 @@ gates.csv     the gates' statistics, one row an epoch and module; see training/g
 model.keras   the checkpoint: network, optimizer and its step, after the log's last epoch
 curves.png    the log, drawn
 results.json  final errors, measured in float32; only a finished run has it
+results.csv   the same, one row for each number of epochs that the run was finished with
 """
 
 import csv
@@ -159,6 +160,13 @@ class RunFolder:
         """Replace a JSON file."""
         text = json.dumps(content, indent=2, default=str) + "\n"
         self._replace(self.path / name, lambda path: path.write_text(text))
+
+    def save_results(self, epoch: int, results: Row) -> None:
+        """Replace the results, and add them to those of the shorter runs that this one was."""
+        rows = self._load_rows("results.csv") if (self.path / "results.csv").exists() else []
+        rows = [row for row in rows if row["epoch"] != epoch]
+        self._save_rows("results.csv", [*rows, {"epoch": epoch, **results}])
+        self.save_json("results.json", results)
 
     def withdraw_results(self) -> None:
         """Remove the results: the run goes on."""

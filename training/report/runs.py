@@ -23,6 +23,7 @@ class Run:
         config: Its resolved configuration.
         log: One row an epoch.
         gates: One row an epoch and module; see `training/gate_recorder.py`.
+        results: One row for each number of epochs that the run was finished with.
     """
 
     folder: Path
@@ -30,10 +31,15 @@ class Run:
     config: dict[str, Any]
     log: list[Row]
     gates: list[Row]
+    results: list[Row]
 
     def error_after(self, epoch: int) -> float | None:
         """Top-1 error on the test split, in percent, if the run is that long."""
         return self.log[epoch - 1]["test_error"] if epoch <= len(self.log) else None
+
+    def calibrated_error_after(self, epoch: int) -> float | None:
+        """The same in float32 with calibrated batch norm, if the run was finished there once."""
+        return next((row["test_error"] for row in self.results if row["epoch"] == epoch), None)
 
     def epochs_to(self, error: float) -> int | None:
         """Epochs until the test error is at or below `error`, and still is an epoch later.
@@ -88,9 +94,12 @@ def _read(folder: Path) -> Run | None:
         if arm is None or not log:
             return None
         rows = read_rows(gates) if gates.exists() else []
+        ends = folder / "results.csv"
+        results = read_rows(ends) if ends.exists() else []
         if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
             raise ValueError("its log is not one row an epoch")
-        return Run(folder, arm, config, log, [row for row in rows if row["epoch"] <= len(log)])
+        rows = [row for row in rows if row["epoch"] <= len(log)]
+        return Run(folder, arm, config, log, rows, results)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder} holds no readable run: {error!r}") from error
 
