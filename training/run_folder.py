@@ -128,13 +128,14 @@ class RunFolder:
         Raises:
             UserError: The file is damaged.
         """
-        if not (self.path / "gates.csv").exists():
-            return []
-        return [row for row in self._load_rows("gates.csv") if row["epoch"] <= epochs]
+        return [row for row in self._load_rows_if_any("gates.csv") if row["epoch"] <= epochs]
 
     def save_gates(self, rows: list[Row]) -> None:
         """Replace the gates' statistics."""
         self._save_rows("gates.csv", rows)
+
+    def _load_rows_if_any(self, name: str) -> list[Row]:
+        return self._load_rows(name) if (self.path / name).exists() else []
 
     def _load_rows(self, name: str) -> list[Row]:
         try:
@@ -163,8 +164,7 @@ class RunFolder:
 
     def save_results(self, epoch: int, results: Row) -> None:
         """Replace the results, and add them to those of the shorter runs that this one was."""
-        rows = self._load_rows("results.csv") if (self.path / "results.csv").exists() else []
-        rows = [row for row in rows if row["epoch"] != epoch]
+        rows = [row for row in self._load_rows_if_any("results.csv") if row["epoch"] != epoch]
         self._save_rows("results.csv", [*rows, {"epoch": epoch, **results}])
         self.save_json("results.json", results)
 

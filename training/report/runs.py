@@ -33,12 +33,12 @@ class Run:
     gates: list[Row]
     results: list[Row]
 
-    def error_after(self, epoch: int) -> float | None:
-        """Top-1 error on the test split, in percent, if the run is that long."""
-        return self.log[epoch - 1]["test_error"] if epoch <= len(self.log) else None
+    def error_after(self, epoch: int, column: str = "test_error") -> float | None:
+        """Top-1 error of the test split, or another of the log's errors, if the run is so long."""
+        return self.log[epoch - 1][column] if epoch <= len(self.log) else None
 
     def calibrated_error_after(self, epoch: int) -> float | None:
-        """The same in float32 with calibrated batch norm, if the run was finished there once."""
+        """On the test split in float32, batch norm calibrated, if the run was finished there."""
         return next((row["test_error"] for row in self.results if row["epoch"] == epoch), None)
 
     def epochs_to(self, error: float) -> int | None:
@@ -89,17 +89,17 @@ def _read(folder: Path) -> Run | None:
     try:
         config = json.loads((folder / "config.json").read_text())["config"]
         log = read_rows(folder / "log.csv")
-        gates = folder / "gates.csv"
         arm = identify(config)
         if arm is None or not log:
             return None
-        rows = read_rows(gates) if gates.exists() else []
-        ends = folder / "results.csv"
-        results = read_rows(ends) if ends.exists() else []
+        gates, results = (
+            read_rows(file) if file.exists() else []
+            for file in (folder / "gates.csv", folder / "results.csv")
+        )
         if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
             raise ValueError("its log is not one row an epoch")
-        rows = [row for row in rows if row["epoch"] <= len(log)]
-        return Run(folder, arm, config, log, rows, results)
+        gates = [row for row in gates if row["epoch"] <= len(log)]
+        return Run(folder, arm, config, log, gates, results)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder} holds no readable run: {error!r}") from error
 

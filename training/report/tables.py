@@ -92,10 +92,10 @@ def table_1(runs: Sequence[Run]) -> Table:
     """Error reduction against sigmoid without FMB after 9 epochs."""
     paper = {"sigmoid": "0 % (baseline)", "sigmoid_fmb": "44.64 %", "sigmoid_cut": "44.64 %"}
     paper |= {"tanh": "19.95 %", "tanh_fmb": "40.72 %", "tanh_cut": "40.72 %"}
-    baseline = _values(of(runs, "sigmoid"), 9)
+    baseline = _values(of(runs, "sigmoid"), claims.error_after(9))
     rows = []
     for name in (*paper, "hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"):
-        errors = _values(of(runs, name), 9)
+        errors = _values(of(runs, name), claims.error_after(9))
         reduction = NONE
         if errors and baseline:
             reduction = f"{100 * (1 - np.mean(errors) / np.mean(baseline)):.2f} %"
@@ -115,7 +115,7 @@ def table_2(runs: Sequence[Run]) -> Table:
     paper = {"sigmoid_fmb": "36.27 %", "sigmoid_cut": "36.27 %", "tanh_fmb": "46.54 %"}
     paper |= {"float32": "50.29 %"}
     rows = [
-        [ARMS[name].title, number, summary(_values(of(runs, name), 6))]
+        [ARMS[name].title, number, summary(_values(of(runs, name), claims.error_after(6)))]
         for name, number in paper.items()
     ]
     return Table("Table II: error at epoch 6", ["arm", "paper", "here: test error (%)"], rows)
@@ -147,12 +147,15 @@ def overview(runs: Sequence[Run], dataset: str) -> Table:
     mine = [run for run in runs if run.config["dataset"] == dataset]
     shown = (6, 9, 10, 30, 100) if dataset == "cifar10" else (10, 30, 60)
     epochs = [epoch for epoch in shown if any(len(run.log) >= epoch for run in mine)]
+    measures = [
+        *map(claims.error_after, epochs),
+        claims.calibrated_error_after(10),
+        claims.training_error_after(10),
+    ]
     rows = [
         [
             ARMS[name].title,
-            *(summary(_values(of(mine, name, dataset), epoch)) for epoch in epochs),
-            summary(_calibrated(of(mine, name, dataset), 10)),
-            summary(_values(of(mine, name, dataset), 10, "train_error")),
+            *(summary(_values(of(mine, name, dataset), measure)) for measure in measures),
             *(epochs_to(of(mine, name, dataset), error) for error in (30, 20, 15)),
         ]
         for name in ARMS
@@ -229,10 +232,5 @@ def epochs_to(runs: Sequence[Run], error: float) -> str:
     return f"{np.mean(found):.1f} ({each})"
 
 
-def _calibrated(runs: Sequence[Run], epoch: int) -> list[float]:
-    values = [run.calibrated_error_after(epoch) for run in runs]
-    return [value for value in values if value is not None]
-
-
-def _values(runs: Sequence[Run], epoch: int, split: str = "test_error") -> list[float]:
-    return [run.log[epoch - 1][split] for run in runs if epoch <= len(run.log)]
+def _values(runs: Sequence[Run], measure: claims.Measure) -> list[float]:
+    return [value for value in map(measure, runs) if value is not None]
