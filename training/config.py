@@ -11,6 +11,9 @@ from training.flags import flag
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
 Kernels = Literal["auto", "fused", "keras"]
 
+INDECISIVE = ("out", "data_dir", "tensorboard", "calibrated_log")
+"""Settings that change nothing about the network that comes out."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -59,6 +62,9 @@ class Config:
     cutout: int = flag(0, "blacken a square of N pixels at a random place of each training image")
     calibration: int = flag(
         0, "after training, average batch norm's statistics over N batches of training images"
+    )
+    calibrated_log: bool = flag(
+        False, "log errors with batch norm calibrated after every epoch too (calibrated.csv)"
     )
     distill: str = flag(
         "none",
@@ -120,6 +126,8 @@ class Config:
             raise ValueError("--distill-weight and --distill-temperature need --distill")
         if self.calibration and self.distribute != "none":
             raise ValueError("--calibration needs --distribute none")
+        if self.calibrated_log and not self.calibration:
+            raise ValueError("--calibrated-log needs --calibration")
         if self.model == "float" and self.activations == "binary":
             raise ValueError("--activations binary needs --model binary")
 
@@ -133,7 +141,7 @@ class Config:
         """The run's folder: `out`, or one named by what differs from the defaults."""
         if self.out is not None:
             return self.out
-        skipped = ("out", "data_dir", "tensorboard", "dataset", "fmb")
+        skipped = (*INDECISIVE, "dataset", "fmb")
         names = [self.dataset, "fmb" if self.fmb else "no-fmb"]
         for item in fields(self):
             value = getattr(self, item.name)
@@ -156,5 +164,4 @@ class Config:
 
     def decisive(self) -> dict[str, Any]:
         """What decides the result: everything but where files lie and what is shown."""
-        skipped = ("out", "data_dir", "tensorboard")
-        return {key: value for key, value in asdict(self).items() if key not in skipped}
+        return {key: value for key, value in asdict(self).items() if key not in INDECISIVE}

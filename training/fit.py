@@ -8,7 +8,7 @@ import importlib.metadata
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,13 +17,13 @@ import tensorflow as tf
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import to_float32
 from training import UserError, curves, data, flags, hardware, network, start, targets
-from training.calibration import calibrate
+from training.calibration import Calibration
 from training.command import leave
 from training.config import Config
 from training.distribution import Group, is_chief, join
 from training.gate_recorder import GateRecorder
 from training.recipes import RECIPES
-from training.recorder import Recorder, loss_and_error
+from training.recorder import CalibratedErrors, Record, Recorder, loss_and_error
 from training.run_folder import RunFolder
 
 
@@ -101,9 +101,18 @@ def _train(
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
 
-    gates = GateRecorder(folder, model, dataset, finished)
     learner = hardware.learner(model, config.kernels, config.batch_size)
     learner.compile(model.optimizer, loss, ["accuracy"])
+
+    def calibration_images(epoch: int) -> Iterator[tf.Tensor]:
+        after = range(epoch, epoch + config.calibration // steps + 1)
+        alone = tf.distribute.InputContext()
+        images = _training_batches(config, dataset, after, None, alone)
+        return (x for x, _ in images.take(config.calibration))
+
+    records: list[Record] = [GateRecorder(folder, model, dataset, finished)]
+    if config.calibrated_log:
+        records.append(CalibratedErrors(folder, learner, calibration_images, dataset, finished))
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         shares = _training_batches(
@@ -115,7 +124,7 @@ def _train(
     callbacks: list[Any] = [*extra, *group.callbacks()]
     if config.fmb_epochs is not None:
         callbacks.append(FMBSchedule(config.fmb_epochs))
-    callbacks.append(Recorder(folder, model, dataset, log, gates, config.batch_size))
+    callbacks.append(Recorder(folder, model, dataset, log, records, config.batch_size))
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
     try:
@@ -134,9 +143,7 @@ def _train(
             folder.save_figure("curves.png", curves.draw({folder.path.name: log}))
     if config.calibration:
         print(f"calibrating batch norm on {config.calibration} batches", flush=True)
-        after = range(config.epochs, config.epochs + config.calibration // steps + 1)
-        images = _training_batches(config, dataset, after, None, tf.distribute.InputContext())
-        calibrate(learner, (x for x, _ in images.take(config.calibration)))
+        Calibration(learner).calibrate(calibration_images(config.epochs))
         folder.save_checkpoint(model)
     return model
 

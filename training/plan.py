@@ -17,7 +17,7 @@ Stage = Literal["curves", "table-iii", "long", "svhn", "extra"]
 SEEDS = range(3)
 MORE_SEEDS = range(3, 5)  # of the pair that the papers are about
 
-RECORDED = ("config.json", "log.csv", "gates.csv", "results.csv", "results.json")
+RECORDED = ("config.json", "log.csv", "gates.csv", "calibrated.csv", "results.csv", "results.json")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,27 @@
-"""What happens after each epoch: evaluation, log, checkpoint, a line on the screen."""
+"""What happens after each epoch: evaluation, logs, checkpoint, a line on the screen."""
 
 import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import tensorflow as tf
 
 from training import data
-from training.gate_recorder import GateRecorder
+from training.calibration import Calibration
 from training.run_folder import Row, RunFolder
+
+
+class Record(Protocol):
+    """Something else that is written down after each epoch."""
+
+    def record(self, epoch: int) -> None:
+        """Add an epoch, counted from 1, to its file."""
 
 
 class Recorder(tf.keras.callbacks.Callback):
     """Evaluates, writes the log's row and the checkpoint, and says how it goes.
 
-    The log goes first: a row without its checkpoint is dropped when the run is resumed.
+    The logs go first: a row without its checkpoint is dropped when the run is resumed.
 
     Args:
         folder: Where to write.
@@ -20,7 +29,7 @@ class Recorder(tf.keras.callbacks.Callback):
             same variables.
         dataset: Whose validation and test splits to evaluate on.
         log: The rows so far, which grows.
-        gates: Records the gates' statistics.
+        records: What else to write down.
         batch_size: Images in a step.
     """
 
@@ -30,7 +39,7 @@ class Recorder(tf.keras.callbacks.Callback):
         network: tf.keras.Model,
         dataset: data.Data,
         log: list[Row],
-        gates: GateRecorder,
+        records: Sequence[Record],
         batch_size: int,
     ) -> None:
         super().__init__()
@@ -39,7 +48,7 @@ class Recorder(tf.keras.callbacks.Callback):
         self._validation = data.evaluation_batches(dataset.validation)
         self._test = data.evaluation_batches(dataset.test)
         self._log = log
-        self._gates = gates
+        self._records = records
         self._batch_size = batch_size
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -68,7 +77,8 @@ class Recorder(tf.keras.callbacks.Callback):
             }
         )
         self._folder.save_log(self._log)
-        self._gates.record(epoch + 1)
+        for also in self._records:
+            also.record(epoch + 1)
         self._folder.save_checkpoint(self._network)
         row = self._log[-1]
         print(
@@ -77,6 +87,43 @@ class Recorder(tf.keras.callbacks.Callback):
             f"test {test_error:.2f} %; {seconds:.0f} s, {speed:.0f} images/s",
             flush=True,
         )
+
+
+class CalibratedErrors:
+    """Records the errors with batch norm calibrated, and leaves its statistics as they were.
+
+    Args:
+        folder: Where to write.
+        model: The one that is fitted, compiled.
+        images: Gives the batches to calibrate with after an epoch.
+        dataset: Whose validation and test splits to evaluate on.
+        finished: Epochs that the run has behind it.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: tf.keras.Model,
+        images: Callable[[int], Iterable[tf.Tensor]],
+        dataset: data.Data,
+        finished: int,
+    ) -> None:
+        self._folder = folder
+        self._model = model
+        self._calibration = Calibration(model)
+        self._images = images
+        self._splits = {"validation": dataset.validation, "test": dataset.test}
+        self._rows = folder.load_calibrated(finished)
+
+    def record(self, epoch: int) -> None:
+        """Add an epoch, counted from 1, to the file."""
+        with self._calibration.calibrated(self._images(epoch)):
+            errors = {
+                f"{name}_error": loss_and_error(self._model, data.evaluation_batches(split))[1]
+                for name, split in self._splits.items()
+            }
+        self._rows.append({"epoch": epoch, **errors})
+        self._folder.save_calibrated(self._rows)
 
 
 def loss_and_error(model: tf.keras.Model, batches: tf.data.Dataset) -> tuple[float, float]:

@@ -1,12 +1,13 @@
 """A run's folder: configuration, log, checkpoint and curves, each written whole or not at all.
 
-config.json   resolved configuration, data counts, versions
-log.csv       one row an epoch
-gates.csv     the gates' statistics, one row an epoch and module; see training/gate_recorder.py
-model.keras   the checkpoint: network, optimizer and its step, after the log's last epoch
-curves.png    the log, drawn
-results.json  final errors, measured in float32; only a finished run has it
-results.csv   the same, one row for each number of epochs that the run was finished with
+config.json    resolved configuration, data counts, versions
+log.csv        one row an epoch
+gates.csv      the gates' statistics, one row an epoch and module; see training/gate_recorder.py
+calibrated.csv errors after each epoch with batch norm calibrated; see training/recorder.py
+model.keras    the checkpoint: network, optimizer and its step, after the log's last epoch
+curves.png     the log, drawn
+results.json   final errors, measured in float32; only a finished run has it
+results.csv    the same, one row for each number of epochs that the run was finished with
 """
 
 import csv
@@ -133,6 +134,18 @@ class RunFolder:
     def save_gates(self, rows: list[Row]) -> None:
         """Replace the gates' statistics."""
         self._save_rows("gates.csv", rows)
+
+    def load_calibrated(self, epochs: int) -> list[Row]:
+        """The first epochs' errors with batch norm calibrated, of those that recorded them.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        return [row for row in self._load_rows_if_any("calibrated.csv") if row["epoch"] <= epochs]
+
+    def save_calibrated(self, rows: list[Row]) -> None:
+        """Replace the errors with batch norm calibrated."""
+        self._save_rows("calibrated.csv", rows)
 
     def _load_rows_if_any(self, name: str) -> list[Row]:
         return self._load_rows(name) if (self.path / name).exists() else []
