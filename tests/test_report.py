@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import numpy as np
@@ -12,7 +13,9 @@ from training.report import claims, page, runs, statistics, tables
 RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005}
 
 
-def write_run(root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=None):
+def write_run(
+    root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=None, calibrated=None
+):
     """A run's folder as `training.fit` and the queue leave it, with the given test errors."""
     arm = ARMS[name]
     rate = rate or RATES[arm.group]
@@ -24,6 +27,9 @@ def write_run(root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=
     header = "epoch,train_error,test_error,seconds"
     (folder / "results.csv").write_text(f"epoch,test_error\n{len(errors)},{errors[-1] - 2}\n")
     (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    if calibrated:
+        lines = [f"{i},{error}" for i, error in enumerate(calibrated, 1)]
+        (folder / "calibrated.csv").write_text("\n".join(["epoch,test_error", *lines]) + "\n")
     if config.gate != "none":
         low = 0 if config.gate == "sigmoid" else -1
         bins = [f"bin_{i:02d}" for i in range(20)]
@@ -132,14 +138,14 @@ def test_one_lucky_epoch_does_not_count(tmp_path):
     (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 29, 40, 30, 28, 35, 29]))
 
     assert run.epochs_to(30) == 4
-    assert run.epochs_to(28) is None
+    assert run.epochs_to(28) == math.inf
     assert run.epochs_to(35) == 4
 
 
 def test_an_error_reached_in_the_last_epoch_alone_is_not_reached(tmp_path):
     (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 40, 30]))
 
-    assert run.epochs_to(30) is None
+    assert run.epochs_to(30) == math.inf
     assert run.epochs_to(40) == 2
 
 
@@ -161,6 +167,26 @@ def test_epochs_to_an_error_compare_only_runs_that_are_long_enough(tmp_path):
     assert outcome.verdict == "reproduced"
     assert outcome.seeds == (2, 2)
     assert outcome.effect.value == pytest.approx(15)
+
+
+def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
+    claim = next(claim for claim in claims.CALIBRATED if claim.text == FEWER.text)
+    noise = [61.0] * 10
+    found = load(
+        write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 10)),
+        write_run(tmp_path, "sigmoid_fmb", 1, noise, calibrated=reaching(5, 10)),
+        write_run(tmp_path, "sigmoid_fmb", 2, noise),
+        write_run(tmp_path, "sigmoid_fmb", 3, noise, calibrated=reaching(1, 4)),  # not all epochs
+        write_run(tmp_path, "sigmoid", 0, noise, calibrated=reaching(8, 10)),
+        write_run(tmp_path, "sigmoid", 1, noise, calibrated=reaching(8, 10)),
+    )
+
+    outcome = claims.judge(claim, found)
+
+    assert (outcome.verdict, outcome.seeds) == ("reproduced", (2, 2))
+    assert outcome.effect.value == pytest.approx(3)
+    rows = {row[0]: row[1:3] for row in tables.table_3(found, calibrated=True).rows}
+    assert rows == {"sigmoid": ["23", "8.0 (8, 8)"], "sigmoid + FMB": ["9", "5.0 (5, 5)"]}
 
 
 def test_a_seed_that_never_gets_there_leaves_the_claim_undecided(tmp_path):

@@ -1,5 +1,6 @@
 """The papers' claims, and the rule by which each gets its verdict."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -98,9 +99,9 @@ def calibrated_error_after(epoch: int) -> Measure:
     return lambda run: run.calibrated_error_after(epoch)
 
 
-def epochs_to(error: float) -> Measure:
-    """Measures the epochs until an error is reached."""
-    return lambda run: run.time_to(error)
+def epochs_to(error: float, calibrated: bool = False) -> Measure:
+    """Measures the epochs until an error is reached; infinite where it never is."""
+    return lambda run: run.time_to(error, calibrated)
 
 
 def between(epoch: int) -> Measure:
@@ -208,12 +209,20 @@ CONTROLS: Sequence[Claim] = [
 ]
 
 
-CALIBRATED_10 = calibrated_error_after(10)
+_CALIBRATED = {
+    T1: calibrated_error_after(10),
+    T3: epochs_to(30, calibrated=True),
+    "control": calibrated_error_after(10),
+}
 
 CALIBRATED: Sequence[Claim] = [
-    replace(claim, lower=(claim.lower[0], CALIBRATED_10), higher=(claim.higher[0], CALIBRATED_10))
+    replace(
+        claim,
+        lower=(claim.lower[0], _CALIBRATED[claim.source]),
+        higher=(claim.higher[0], _CALIBRATED[claim.source]),
+    )
     for claim in [*PAPER, *CONTROLS]
-    if claim.source in (T1, "control")
+    if claim.source in _CALIBRATED
 ]
 
 
@@ -221,11 +230,11 @@ def judge(claim: Claim, runs: Sequence[Run]) -> Outcome:
     """Apply `RULE` to the runs."""
     measured = _measured(claim, runs)
     reason = ""
-    if claim.unit == "epochs" and None in measured[0] + measured[1]:
+    if math.inf in measured[0] + measured[1]:
         measured = _measured(claim, [run for run in runs if len(run.log) >= HORIZON])
-        if None in measured[0] + measured[1]:
+        if math.inf in measured[0] + measured[1]:
             reason = "a seed did not get there"
-    values = [[value for value in side if value is not None] for side in measured]
+    values = [[x for x in side if x is not None and x != math.inf] for side in measured]
     seeds = (len(values[0]), len(values[1]))
     if not all(seeds):
         return Outcome(claim, "undecided", seeds, None, "no run")

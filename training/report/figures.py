@@ -17,9 +17,13 @@ from training.report.runs import Run, of
 from training.run_folder import Row
 
 COLOURS = {
+    "sigmoid_fmb": "#e07b00",
+    "sigmoid_cut": "#8a5fb5",
     "sigmoid": "#1f5fb4",
-    "tanh": "#c8442b",
-    "hard_tanh": "#2e8b57",
+    "tanh_fmb": "#c8442b",
+    "tanh": "#2e8b57",
+    "hard_tanh_fmb": "#e07b00",
+    "hard_tanh": "#1f5fb4",
     "float32": "#555555",
     "no_se": "#999999",
     "frozen": "#8a5fb5",
@@ -52,6 +56,7 @@ class Curves:
         arms: Whose curves; one of the first two must be there.
         epochs: How far.
         dataset: On which data set.
+        calibrated: Whether with batch norm calibrated.
     """
 
     name: str
@@ -59,31 +64,47 @@ class Curves:
     arms: Sequence[str]
     epochs: int
     dataset: str = "cifar10"
+    calibrated: bool = False
 
 
-SIGMOID = ("sigmoid", "sigmoid_fmb", "sigmoid_cut")
+PAIR = ("sigmoid", "sigmoid_fmb")
 
 CURVES = [
-    Curves("fig_3", "Fig. 3: sigmoid without and with FMB", SIGMOID, 10),
-    Curves("fig_7", "Fig. 7: Table I's arms", ("sigmoid", "sigmoid_fmb", "tanh", "tanh_fmb"), 10),
+    Curves("fig_3", "Fig. 3: sigmoid without and with FMB", (*PAIR, "sigmoid_cut"), 10),
+    Curves("fig_3_calibrated", "Fig. 3, batch norm calibrated", PAIR, 10, calibrated=True),
+    Curves("fig_7", "Fig. 7: Table I's arms", (*PAIR, "tanh", "tanh_fmb"), 10),
     Curves(
         "fig_8", "Fig. 8: Table II's arms", ("sigmoid_fmb", "tanh_fmb", "float32", "sigmoid"), 10
     ),
+    Curves("fig_9", "Fig. 9: Table III's arms, 30 epochs", (*PAIR, "float32"), 30),
     Curves(
-        "fig_9", "Fig. 9: Table III's arms, 30 epochs", ("sigmoid", "sigmoid_fmb", "float32"), 30
+        "fig_9_calibrated",
+        "Fig. 9, batch norm calibrated",
+        (*PAIR, "float32"),
+        30,
+        calibrated=True,
     ),
-    Curves("fig_10", "Fig. 10: 100 epochs", ("sigmoid", "sigmoid_fmb"), 100),
+    Curves("fig_10", "Fig. 10: 100 epochs", PAIR, 100),
+    Curves("fig_10_calibrated", "Fig. 10, batch norm calibrated", PAIR, 100, calibrated=True),
     Curves(
         "hard_tanh", "P2's gate: hard_tanh", ("hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"), 10
     ),
-    Curves("controls", "Controls", ("no_se", "frozen_fmb", "frozen", "sigmoid", "sigmoid_fmb"), 10),
+    Curves("controls", "Controls", ("no_se", "frozen_fmb", "frozen", *PAIR), 10),
     Curves(
         "first_epochs",
         "FMB for the first epochs only",
-        ("sigmoid_first5", "tanh_first5", "sigmoid", "sigmoid_fmb", "tanh", "tanh_fmb"),
+        ("sigmoid_first5", "tanh_first5", *PAIR, "tanh", "tanh_fmb"),
         10,
     ),
-    Curves("svhn", "SVHN subset", ("sigmoid", "sigmoid_fmb"), 60, "svhn_cropped"),
+    Curves("svhn", "SVHN subset", PAIR, 60, "svhn_cropped"),
+    Curves(
+        "svhn_calibrated",
+        "SVHN subset, batch norm calibrated",
+        PAIR,
+        60,
+        "svhn_cropped",
+        calibrated=True,
+    ),
 ]
 
 
@@ -101,6 +122,8 @@ def all_figures(runs: Sequence[Run]) -> list[Figure]:
 def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
     """Test errors over the epochs: the seeds' mean, and a band from the lowest to the highest."""
     groups = {name: of(runs, name, spec.dataset) for name in spec.arms}
+    if spec.calibrated:
+        groups = {name: [run for run in group if run.calibrated] for name, group in groups.items()}
     groups = {name: group for name, group in groups.items() if group}
     if not set(spec.arms[:2]) & set(groups):
         return None
@@ -110,7 +133,7 @@ def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     seeds = []
     for name, group in groups.items():
-        errors = _errors(group, spec.epochs)
+        errors = _errors(group, spec)
         epochs = np.arange(1, errors.shape[1] + 1)
         mean = errors.mean(axis=0)
         colour = arm_colour(name)
@@ -147,11 +170,11 @@ def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
     return Figure(spec.name, caption, figure)
 
 
-def _errors(runs: Sequence[Run], epochs: int) -> np.ndarray:
+def _errors(runs: Sequence[Run], spec: Curves) -> np.ndarray:
     """Test errors (runs, epochs) of the runs that go so far, or else as far as the longest go."""
-    length = min(epochs, max(len(run.log) for run in runs))
+    length = min(spec.epochs, max(len(run.log) for run in runs))
     chosen = [run for run in runs if len(run.log) >= length]
-    return np.array([[row["test_error"] for row in run.log[:length]] for run in chosen])
+    return np.array([run.errors(spec.calibrated)[:length] for run in chosen])
 
 
 def arm_style(name: str) -> str:

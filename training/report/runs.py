@@ -1,6 +1,7 @@
 """Finished and unfinished runs of the arms, as the report reads them."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ class Run:
         log: One row an epoch.
         gates: One row an epoch and module; see `training/gate_recorder.py`.
         results: One row for each number of epochs that the run was finished with.
+        calibrated: One row an epoch, with batch norm calibrated; none where a row is missing.
     """
 
     folder: Path
@@ -32,6 +34,7 @@ class Run:
     log: list[Row]
     gates: list[Row]
     results: list[Row]
+    calibrated: list[Row]
 
     def error_after(self, epoch: int, column: str = "test_error") -> float | None:
         """Top-1 error of the test split, or another of the log's errors, if the run is so long."""
@@ -41,23 +44,28 @@ class Run:
         """On the test split in float32, batch norm calibrated, if the run was finished there."""
         return next((row["test_error"] for row in self.results if row["epoch"] == epoch), None)
 
-    def epochs_to(self, error: float) -> int | None:
+    def errors(self, calibrated: bool = False) -> list[float]:
+        """Test errors of all epochs; with batch norm calibrated, if the run recorded them so."""
+        return [row["test_error"] for row in (self.calibrated if calibrated else self.log)]
+
+    def epochs_to(self, error: float, calibrated: bool = False) -> float | None:
         """Epochs until the test error is at or below `error`, and still is an epoch later.
 
-        So that a single lucky epoch does not count. `None` if the run does not get there.
+        So that a single lucky epoch does not count. Infinite if the run does not get there, `None`
+        if it did not record such errors.
         """
-        below = [row["test_error"] <= error for row in self.log]
+        below = [value <= error for value in self.errors(calibrated)]
         for start in range(len(below) - IN_A_ROW + 1):
             if all(below[start : start + IN_A_ROW]):
                 return start + 1
-        return None
+        return math.inf if below else None
 
-    def time_to(self, error: float) -> float | None:
+    def time_to(self, error: float, calibrated: bool = False) -> float | None:
         """As `epochs_to`, interpolated linearly from the epoch before."""
-        epoch = self.epochs_to(error)
-        if epoch is None or epoch == 1:
+        epoch = self.epochs_to(error, calibrated)
+        if epoch is None or epoch in (1, math.inf):
             return epoch
-        before, after = (self.log[i]["test_error"] for i in (epoch - 2, epoch - 1))
+        before, after = self.errors(calibrated)[int(epoch) - 2 : int(epoch)]
         return epoch - (error - after) / (before - after)
 
     def gate_rows(self, epoch: int) -> list[Row]:
@@ -92,14 +100,16 @@ def _read(folder: Path) -> Run | None:
         arm = identify(config)
         if arm is None or not log:
             return None
-        gates, results = (
-            read_rows(file) if file.exists() else []
-            for file in (folder / "gates.csv", folder / "results.csv")
+        gates, results, calibrated = (
+            read_rows(folder / name) if (folder / name).exists() else []
+            for name in ("gates.csv", "results.csv", "calibrated.csv")
         )
         if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
             raise ValueError("its log is not one row an epoch")
         gates = [row for row in gates if row["epoch"] <= len(log)]
-        return Run(folder, arm, config, log, gates, results)
+        if [row["epoch"] for row in calibrated[: len(log)]] != list(range(1, len(log) + 1)):
+            calibrated = []
+        return Run(folder, arm, config, log, gates, results, calibrated[: len(log)])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder} holds no readable run: {error!r}") from error
 
