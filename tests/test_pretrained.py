@@ -1,5 +1,6 @@
 import json
 import os
+import time
 
 import numpy as np
 import pytest
@@ -229,6 +230,15 @@ def test_a_packaged_network_is_the_builders_default(name):
     assert name == f"{model.name}-{facts['dataset']}"
     assert len(facts["labels"]) == model.output_shape[-1]
     assert ("non-commercial" in facts["licence"]) == (facts["dataset"] == "svhn_cropped")
+
+
+def test_a_packaged_network_is_there_within_a_second():
+    def seconds():
+        start = time.process_time()  # of this process alone, however busy the machine
+        SEResNet14Bin(weights="cifar10")
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 1
 
 
 @pytest.mark.slow

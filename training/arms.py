@@ -149,6 +149,17 @@ ARMS: Mapping[str, Arm] = {
             "FMB is a random mask that depends on the image",
             {"freeze_gates": True},
         ),
+        *(
+            Arm(
+                f"sigmoid_scale{suffix}",
+                f"scaled sigmoid{title}",
+                group,
+                "no number: 1-bit attention as the paper builds it saturates; here its "
+                "pre-activation is divided by the root of the number of terms",
+                {"attention_scale": True},
+            )
+            for group, suffix, title in (("without", "", ""), ("ste", "_fmb", " + FMB"))
+        ),
         Arm(
             "frozen",
             "random gates",

@@ -27,7 +27,7 @@ class PaperConfig:
     """What `python -m training.paper` is told; each field is a flag."""
 
     stages: tuple[Stage, ...] = flag(
-        ("curves", "table-iii", "long", "svhn"), "which parts, always in this order; also: extra"
+        tuple(plan.NEEDED), "which parts, always in this order; also: extra"
     )
     list: bool = flag(False, "only say what is done and what is left")
     jobs: int = flag(1, "runs that train at once, each on its share of the cores")

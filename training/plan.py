@@ -12,7 +12,7 @@ from training.arms import ARMS, Arm
 from training.config import Config
 from training.run_folder import read_rows
 
-Stage = Literal["curves", "table-iii", "long", "svhn", "extra"]
+Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "extra"]
 
 SEEDS = range(3)
 MORE_SEEDS = range(3, 5)  # of the pair that the papers are about
@@ -42,6 +42,10 @@ class Step:
         return f"{self.dataset}_{self.arm.name}_seed{self.seed}"
 
 
+NEEDED: Sequence[Stage] = ("curves", "table-iii", "long", "svhn", "scale")
+"""What the report's tables and claims need."""
+
+
 def steps(stages: Sequence[Stage]) -> list[Step]:
     """The steps of some stages, in the order in which they are to be taken.
 
@@ -50,17 +54,20 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     table-iii: 30 epochs of sigmoid without and with FMB, 2 seeds, and of float32
     long: 100 epochs of sigmoid without and with FMB, 1 seed (Fig. 10)
     svhn: sigmoid without and with FMB on the 8,886 images of the SVHN subset, 3 seeds
+    scale: 10 epochs of sigmoid with a scaled pre-activation, without and with FMB, 3 seeds
     extra: 10 epochs of the arms that no table needs; 3 seeds
     """
     main = ["sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh"]
     main += ["hard_tanh_fmb", "float32", "no_se", "frozen_fmb"]
     pair = ("sigmoid", "sigmoid_fmb")
+    scaled = ("sigmoid_scale", "sigmoid_scale_fmb")
     parts: dict[Stage, list[Step]] = {
         "curves": [*_steps(main, SEEDS, 10), *_steps(pair, MORE_SEEDS, 10)],
         "table-iii": [*_steps(pair, range(2), 30), *_steps(["float32"], range(1), 30)],
         "long": _steps(pair, range(1), 100),
         "svhn": _steps(pair, SEEDS, 60, "svhn_cropped"),
-        "extra": _steps([name for name in ARMS if name not in main], SEEDS, 10),
+        "scale": _steps(scaled, SEEDS, 10),
+        "extra": _steps([name for name in ARMS if name not in {*main, *scaled}], SEEDS, 10),
     }
     return [step for stage, part in parts.items() if stage in stages for step in part]
 

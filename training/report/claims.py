@@ -200,6 +200,11 @@ CONTROLS: Sequence[Claim] = [
         ("Masking by random gates beats learned soft ones", "frozen_fmb", "sigmoid"),
         ("A gradient through FMB lowers the error", "sigmoid_fmb", "sigmoid_cut"),
         ("FMB lowers hard_tanh's error", "hard_tanh_fmb", "hard_tanh"),
+        ("A scale in front of the gate lowers the error", "sigmoid_scale", "sigmoid"),
+        ("A scale in front of FMB lowers the error", "sigmoid_scale_fmb", "sigmoid_fmb"),
+        ("Scaled attention lowers the error, without FMB", "sigmoid_scale", "no_se"),
+        ("Scaled attention with FMB lowers the error", "sigmoid_scale_fmb", "no_se"),
+        ("FMB lowers the error of scaled attention", "sigmoid_scale_fmb", "sigmoid_scale"),
         (
             "FMB throughout beats FMB for the first epochs",
             "sigmoid_fmb",

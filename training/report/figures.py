@@ -17,6 +17,8 @@ from training.report.runs import Run, of
 from training.run_folder import Row
 
 COLOURS = {
+    "sigmoid_scale_fmb": "#c8442b",
+    "sigmoid_scale": "#2e8b57",
     "sigmoid_fmb": "#e07b00",
     "sigmoid_cut": "#8a5fb5",
     "sigmoid": "#1f5fb4",
@@ -90,6 +92,13 @@ CURVES = [
         "hard_tanh", "P2's gate: hard_tanh", ("hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"), 10
     ),
     Curves("controls", "Controls", ("no_se", "frozen_fmb", "frozen", *PAIR), 10),
+    Curves(
+        "scale",
+        "A scale in front of the gate, batch norm calibrated",
+        ("sigmoid_scale", "sigmoid_scale_fmb", *PAIR),
+        10,
+        calibrated=True,
+    ),
     Curves(
         "first_epochs",
         "FMB for the first epochs only",

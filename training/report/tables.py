@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.arms import ARMS, GROUPS
-from training.plan import steps
+from training.plan import NEEDED, steps
 from training.report import claims, statistics
 from training.report.runs import Run, of
 
@@ -208,7 +208,7 @@ def missing(runs: Sequence[Run]) -> list[str]:
     """What the runs of the plan lack."""
     there = {(r.config["dataset"], r.arm.name, r.config["seed"]): len(r.log) for r in runs}
     lacking: dict[tuple[str, str, int], list[str]] = {}
-    for step in steps(("curves", "table-iii", "long", "svhn")):
+    for step in steps(NEEDED):
         if there.get((step.dataset, step.arm.name, step.seed), 0) < step.epochs:
             key = (step.dataset, step.arm.title, step.epochs)
             lacking.setdefault(key, []).append(str(step.seed))
