@@ -75,10 +75,10 @@ def calibrated_verdicts(runs: Sequence[Run]) -> Table:
     """Claims on the errors after 10 epochs, without what batch norm's statistics add to them."""
     return replace(
         verdicts("The same with batch norm calibrated", claims.CALIBRATED, runs),
-        note="Errors are those after 10 epochs. During training, batch norm's moving statistics "
-        "follow the last ten batches or so, by whose chance test errors jump from epoch to epoch. "
-        "Here they are averaged over 100 batches after an epoch, so that what is left is what the "
-        "weights have learned.",
+        note="Errors are those after 10 epochs, where nothing else is said. During training, batch "
+        "norm's moving statistics follow the last ten batches or so, by whose chance test errors "
+        "jump from epoch to epoch. Here they are averaged over 100 batches after an epoch, so that "
+        "what is left is what the weights have learned.",
     )
 
 
