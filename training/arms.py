@@ -1,8 +1,8 @@
 """The papers' experiments as named configurations: `python -m training.arms` lists them.
 
 All arms share the optimizer, the batch size and the augmentation, and train at a constant
-learning rate, so that the curve to epoch 10, 30 and 100 is one run. Every epoch is measured twice,
-the second time with batch norm calibrated (`training/calibration.py`). The rate is tuned on the
+learning rate, so that the curve to epoch 10, 30 and 100 is one run. Where a run ends, it is also
+measured with batch norm calibrated (`training/calibration.py`). The rate is tuned on the
 validation split with the same budget for each group of arms (`python -m training.sweep`). Where
 nothing else is said, weights are 1 bit and activations float.
 """
@@ -19,7 +19,6 @@ COMMON: Mapping[str, Any] = {
     "batch_size": 128,
     "schedule": "constant",
     "calibration": 100,
-    "calibrated_log": True,
 }
 
 GROUPS: Mapping[str, Mapping[str, Any]] = {

@@ -9,7 +9,7 @@ command goes on after any interruption. Finished runs' logs are copied to --resu
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def _run(config: PaperConfig, step: Step, rates: dict[str, float]) -> Config:
             f"{config.tuned} has no learning rate for group {step.arm.group}: delete it, "
             "to tune again"
         ) from error
-    return step.arm.config(
+    run = step.arm.config(
         learning_rate=rate,
         epochs=step.epochs,
         seed=step.seed,
@@ -100,6 +100,7 @@ def _run(config: PaperConfig, step: Step, rates: dict[str, float]) -> Config:
         data_dir=config.data_dir,
         out=config.runs / step.name,
     )
+    return replace(run, calibrated_log=step.calibrated_log)
 
 
 def _keep(run: Path, results: Path) -> None:

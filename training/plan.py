@@ -14,6 +14,7 @@ from training.run_folder import read_rows
 
 Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "extra"]
 
+HORIZON = 30  # epochs, of Table III
 SEEDS = range(3)
 MORE_SEEDS = range(3, 5)  # of the pair that the papers are about
 
@@ -41,6 +42,11 @@ class Step:
         """The run's folder, which is the same for every length."""
         return f"{self.dataset}_{self.arm.name}_seed{self.seed}"
 
+    @property
+    def calibrated_log(self) -> bool:
+        """Whether to log epochs with batch norm calibrated too: where verdicts need the curve."""
+        return self.dataset == "cifar10" and self.epochs <= HORIZON
+
 
 NEEDED: Sequence[Stage] = ("curves", "table-iii", "long", "svhn", "scale")
 """What the report's tables and claims need."""
@@ -63,7 +69,10 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     scaled = ("sigmoid_scale", "sigmoid_scale_fmb")
     parts: dict[Stage, list[Step]] = {
         "curves": [*_steps(main, SEEDS, 10), *_steps(pair, MORE_SEEDS, 10)],
-        "table-iii": [*_steps(pair, range(2), 30), *_steps(["float32"], range(1), 30)],
+        "table-iii": [
+            *_steps(pair, range(2), HORIZON),
+            *_steps(["float32"], range(1), HORIZON),
+        ],
         "long": _steps(pair, range(1), 100),
         "svhn": _steps(pair, SEEDS, 60, "svhn_cropped"),
         "scale": _steps(scaled, SEEDS, 10),

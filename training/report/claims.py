@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from training.plan import HORIZON
 from training.report import statistics
 from training.report.runs import Run, of
 
@@ -36,7 +37,6 @@ seed gets there, only runs of at least 30 epochs are compared."""
 
 POINT = 1.0
 CLOSE = 2.0
-HORIZON = 30
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,6 @@ CURVES = [
         calibrated=True,
     ),
     Curves("fig_10", "Fig. 10: 100 epochs", PAIR, 100),
-    Curves("fig_10_calibrated", "Fig. 10, batch norm calibrated", PAIR, 100, calibrated=True),
     Curves(
         "hard_tanh", "P2's gate: hard_tanh", ("hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"), 10
     ),
@@ -106,14 +105,6 @@ CURVES = [
         10,
     ),
     Curves("svhn", "SVHN subset", PAIR, 60, "svhn_cropped"),
-    Curves(
-        "svhn_calibrated",
-        "SVHN subset, batch norm calibrated",
-        PAIR,
-        60,
-        "svhn_cropped",
-        calibrated=True,
-    ),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from training import UserError
 from training.arms import Arm, identify
+from training.plan import HORIZON
 from training.run_folder import Row, read_rows
 
 IN_A_ROW = 2  # epochs at or below an error, before it counts as reached
@@ -25,7 +26,8 @@ class Run:
         log: One row an epoch.
         gates: One row an epoch and module; see `training/gate_recorder.py`.
         results: One row for each number of epochs that the run was finished with.
-        calibrated: One row an epoch, with batch norm calibrated; none where a row is missing.
+        calibrated: One row an epoch, with batch norm calibrated: of as many epochs as Table III
+            looks at, if the run is so long; or none.
     """
 
     folder: Path
@@ -107,9 +109,11 @@ def _read(folder: Path) -> Run | None:
         if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
             raise ValueError("its log is not one row an epoch")
         gates = [row for row in gates if row["epoch"] <= len(log)]
-        if [row["epoch"] for row in calibrated[: len(log)]] != list(range(1, len(log) + 1)):
+        looked_at = list(range(1, min(len(log), HORIZON) + 1))
+        calibrated = calibrated[: len(looked_at)]
+        if [row["epoch"] for row in calibrated] != looked_at:
             calibrated = []
-        return Run(folder, arm, config, log, gates, results, calibrated[: len(log)])
+        return Run(folder, arm, config, log, gates, results, calibrated)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{folder} holds no readable run: {error!r}") from error
 

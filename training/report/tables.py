@@ -235,7 +235,7 @@ def epochs_to(runs: Sequence[Run], error: float, calibrated: bool = False) -> st
     reached = [run.epochs_to(error, calibrated) for run in runs]
     found = [int(value) for value in reached if value is not None and value != math.inf]
     each = ", ".join(
-        f"> {len(run.log)}" if value == math.inf else str(value)
+        f"> {len(run.errors(calibrated))}" if value == math.inf else str(value)
         for run, value in zip(runs, reached, strict=True)
     )
     if len(found) < len(runs) or len(runs) == 1:
