@@ -90,7 +90,9 @@ def test_verdict_on_the_errors_of_two_arms(fmb, without, expected, tmp_path):
 
 
 def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
-    claim = claim_named("FMB lowers sigmoid's error on SVHN (the subset, after 10 epochs)")
+    claim = claim_named(
+        "FMB lowers sigmoid's error on the SVHN subset (8,886 / 7,136), after 10 epochs"
+    )
     errors = {
         "cifar10": {"sigmoid_fmb": 60, "sigmoid": 20},
         "svhn_cropped": {"sigmoid_fmb": 5, "sigmoid": 9},
@@ -272,9 +274,9 @@ def test_the_report_says_what_is_missing_and_what_it_left_out(written):
     text = (out / "report.md").read_text()
 
     assert "groups of runs are missing" in said
-    assert "cifar10, tanh + FMB, to epoch 10: seed 0, 1, 2" in text
-    assert "cifar10, tanh, to epoch 10" not in text
-    assert "cifar10, sigmoid, to epoch 100: seed 0" in text
+    assert "CIFAR-10, tanh + FMB, to epoch 10: seed 0, 1, 2" in text
+    assert "CIFAR-10, tanh, to epoch 10" not in text
+    assert "CIFAR-10, sigmoid, to epoch 100: seed 0" in text
     assert "Left out, since they are no run of an arm: cifar10_sigmoid_seed7" in text
 
 

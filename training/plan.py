@@ -14,6 +14,9 @@ from training.run_folder import read_rows
 
 Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "extra"]
 
+DATASETS = {"cifar10": "CIFAR-10", "svhn_cropped": "SVHN subset (8,886 / 7,136)"}
+"""The experiments' data sets as text names them: of SVHN a part, training and test images."""
+
 HORIZON = 30  # epochs, of Table III
 SEEDS = range(3)
 MORE_SEEDS = range(3, 5)  # of the pair that the papers are about
@@ -59,7 +62,7 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
         and with FMB 5
     table-iii: 30 epochs of sigmoid without and with FMB, 2 seeds, and of float32
     long: 100 epochs of sigmoid without and with FMB, 1 seed (Fig. 10)
-    svhn: sigmoid without and with FMB on the 8,886 images of the SVHN subset, 3 seeds
+    svhn: sigmoid without and with FMB on the SVHN subset, 3 seeds
     scale: 10 epochs of sigmoid with a scaled pre-activation, without and with FMB, 3 seeds
     extra: 10 epochs of the arms that no table needs; 3 seeds
     """

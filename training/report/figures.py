@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from training.arms import ARMS
 from training.gate_recorder import BINS
+from training.plan import DATASETS
 from training.report.runs import Run, of
 from training.run_folder import Row
 
@@ -104,7 +105,7 @@ CURVES = [
         ("sigmoid_first5", "tanh_first5", *PAIR, "tanh", "tanh_fmb"),
         10,
     ),
-    Curves("svhn", "SVHN subset", PAIR, 60, "svhn_cropped"),
+    Curves("svhn", DATASETS["svhn_cropped"], PAIR, 60, "svhn_cropped"),
 ]
 
 
@@ -165,7 +166,7 @@ def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
     plt.close(figure)
     caption = (
         f"{spec.title}. Mean of the seeds, band from the lowest to the highest; lines at "
-        f"30, 20 and 15 %. {spec.dataset}, constant learning rate."
+        f"30, 20 and 15 %. {DATASETS[spec.dataset]}, constant learning rate."
     )
     return Figure(spec.name, caption, figure)
 

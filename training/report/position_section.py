@@ -15,7 +15,10 @@ from training.report.tables import Table, summary
 
 LEARNED = 50.0  # percent of test error, above which a network says nothing about where to look
 
-_WHAT = {"pasted_digits": "handwritten digits", "pasted_svhn": "house numbers' digits (SVHN)"}
+_WHAT = {
+    "pasted_digits": "handwritten digits",
+    "pasted_svhn": "digits of house numbers (SVHN subset)",
+}
 _SCORES = {"pointing": "pointing game (%)", "energy": "energy in the box (%)"}
 
 

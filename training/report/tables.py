@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.arms import ARMS, GROUPS
-from training.plan import NEEDED, steps
+from training.plan import DATASETS, NEEDED, steps
 from training.report import claims, statistics
 from training.report.runs import Run, of
-
-DATASETS = ("cifar10", "svhn_cropped")
 
 NONE = "-"
 
@@ -173,7 +171,7 @@ def overview(runs: Sequence[Run], dataset: str) -> Table:
         if of(mine, name, dataset)
     ]
     return Table(
-        f"All arms on {dataset}",
+        f"All arms on {DATASETS[dataset]}",
         [
             "arm",
             *(f"error at {epoch} (%)" for epoch in epochs),
@@ -213,7 +211,7 @@ def missing(runs: Sequence[Run]) -> list[str]:
             key = (step.dataset, step.arm.title, step.epochs)
             lacking.setdefault(key, []).append(str(step.seed))
     return [
-        f"{dataset}, {title}, to epoch {epochs}: seed {', '.join(seeds)}"
+        f"{DATASETS[dataset]}, {title}, to epoch {epochs}: seed {', '.join(seeds)}"
         for (dataset, title, epochs), seeds in lacking.items()
     ]
 
