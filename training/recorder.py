@@ -1,5 +1,6 @@
 """What happens after each epoch: evaluation, logs, checkpoint, a line on the screen."""
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -122,6 +123,7 @@ class CalibratedErrors:
                 f"{name}_error": loss_and_error(self._model, data.evaluation_batches(split))[1]
                 for name, split in self._splits.items()
             }
+        gc.collect()  # the images' pipeline is in cycles, and holds the whole data set
         self._rows.append({"epoch": epoch, **errors})
         self._folder.save_calibrated(self._rows)
 
