@@ -156,10 +156,11 @@ def overview(runs: Sequence[Run], dataset: str) -> Table:
     mine = [run for run in runs if run.config["dataset"] == dataset]
     shown = (6, 9, 10, 30, 100) if dataset == "cifar10" else (10, 30, 60)
     epochs = [epoch for epoch in shown if any(len(run.log) >= epoch for run in mine)]
+    ends = [e for e in epochs if any(run.calibrated_error_after(e) is not None for run in mine)]
     measures = [
         *map(claims.error_after, epochs),
-        claims.calibrated_error_after(10),
-        claims.training_error_after(10),
+        *map(claims.calibrated_error_after, ends),
+        *map(claims.training_error_after, ends),
     ]
     rows = [
         [
@@ -175,7 +176,8 @@ def overview(runs: Sequence[Run], dataset: str) -> Table:
         [
             "arm",
             *(f"error at {epoch} (%)" for epoch in epochs),
-            *("calibrated at 10 (%)", "training error at 10 (%)"),
+            *(f"calibrated at {epoch} (%)" for epoch in ends),
+            *(f"training error at {epoch} (%)" for epoch in ends),
             *("to 30 %", "to 20 %", "to 15 %"),
         ],
         rows,
