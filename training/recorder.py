@@ -113,15 +113,16 @@ class CalibratedErrors:
         self._model = model
         self._calibration = Calibration(model)
         self._images = images
-        self._splits = {"validation": dataset.validation, "test": dataset.test}
+        splits = {"validation_error": dataset.validation, "test_error": dataset.test}
+        self._batches = {name: data.evaluation_batches(split) for name, split in splits.items()}
         self._rows = folder.load_calibrated(finished)
 
     def record(self, epoch: int) -> None:
         """Add an epoch, counted from 1, to the file."""
         with self._calibration.calibrated(self._images(epoch)):
             errors = {
-                f"{name}_error": loss_and_error(self._model, data.evaluation_batches(split))[1]
-                for name, split in self._splits.items()
+                name: loss_and_error(self._model, batches)[1]
+                for name, batches in self._batches.items()
             }
         gc.collect()  # the images' pipeline is in cycles, and holds the whole data set
         self._rows.append({"epoch": epoch, **errors})

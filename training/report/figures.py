@@ -122,9 +122,7 @@ def all_figures(runs: Sequence[Run]) -> list[Figure]:
 
 def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
     """Test errors over the epochs: the seeds' mean, and a band from the lowest to the highest."""
-    groups = {name: of(runs, name, spec.dataset) for name in spec.arms}
-    if spec.calibrated:
-        groups = {name: [run for run in group if run.calibrated] for name, group in groups.items()}
+    groups = {name: of(runs, name, spec.dataset, spec.calibrated) for name in spec.arms}
     groups = {name: group for name, group in groups.items() if group}
     if not set(spec.arms[:2]) & set(groups):
         return None

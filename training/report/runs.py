@@ -137,6 +137,9 @@ def _check(runs: Sequence[Run]) -> None:
             raise UserError(f"{twin.folder} and {run.folder} are the same arm and seed")
 
 
-def of(runs: Iterable[Run], arm: str, dataset: str = "cifar10") -> list[Run]:
-    """The runs of an arm on a data set."""
-    return [run for run in runs if run.arm.name == arm and run.config["dataset"] == dataset]
+def of(
+    runs: Iterable[Run], arm: str, dataset: str = "cifar10", calibrated: bool = False
+) -> list[Run]:
+    """The runs of an arm on a data set; only those with calibrated errors, if asked for."""
+    mine = [run for run in runs if run.arm.name == arm and run.config["dataset"] == dataset]
+    return [run for run in mine if run.calibrated or not calibrated]

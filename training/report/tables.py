@@ -125,9 +125,7 @@ def table_2(runs: Sequence[Run]) -> Table:
 def table_3(runs: Sequence[Run], calibrated: bool = False) -> Table:
     """Epochs to 30 % error."""
     paper = {"sigmoid_fmb": "9", "sigmoid_cut": "9", "sigmoid": "23"}
-    groups = {name: of(runs, name) for name in paper}
-    if calibrated:
-        groups = {name: [run for run in group if run.calibrated] for name, group in groups.items()}
+    groups = {name: of(runs, name, calibrated=calibrated) for name in paper}
     rows = [
         [
             ARMS[name].title,
