@@ -21,6 +21,7 @@ from larq_seresnet.attention import modules as attention_modules
 from training import data
 from training.run_folder import Row, RunFolder
 
+FILE = "gates.csv"
 IMAGES = 250
 BINS = 20
 
@@ -40,7 +41,7 @@ class GateRecorder:
     ) -> None:
         self._folder = folder
         self._images = tf.constant(dataset.validation[0][:IMAGES])
-        self._rows = folder.load_gates(finished)
+        self._rows = folder.load_record(FILE, finished)
         self._modules = attention_modules(model)
         self._features = tf.keras.Model(model.input, [module.input for module in self._modules])
 
@@ -60,7 +61,7 @@ class GateRecorder:
                     **statistics(weights.reshape(len(x), -1), gate),
                 }
             )
-        self._folder.save_gates(self._rows)
+        self._folder.save_record(FILE, self._rows)
 
 
 def statistics(weights: np.ndarray, gate: gates.Gate) -> Row:

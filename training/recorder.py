@@ -101,6 +101,8 @@ class CalibratedErrors:
         finished: Epochs that the run has behind it.
     """
 
+    FILE = "calibrated.csv"
+
     def __init__(
         self,
         folder: RunFolder,
@@ -115,7 +117,7 @@ class CalibratedErrors:
         self._images = images
         splits = {"validation_error": dataset.validation, "test_error": dataset.test}
         self._batches = {name: data.evaluation_batches(split) for name, split in splits.items()}
-        self._rows = folder.load_calibrated(finished)
+        self._rows = folder.load_record(self.FILE, finished)
 
     def record(self, epoch: int) -> None:
         """Add an epoch, counted from 1, to the file."""
@@ -126,7 +128,7 @@ class CalibratedErrors:
             }
         gc.collect()  # the images' pipeline is in cycles, and holds the whole data set
         self._rows.append({"epoch": epoch, **errors})
-        self._folder.save_calibrated(self._rows)
+        self._folder.save_record(self.FILE, self._rows)
 
 
 def loss_and_error(model: tf.keras.Model, batches: tf.data.Dataset) -> tuple[float, float]:

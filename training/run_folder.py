@@ -123,29 +123,17 @@ class RunFolder:
         """Replace the log, one row an epoch."""
         self._save_rows("log.csv", rows)
 
-    def load_gates(self, epochs: int) -> list[Row]:
-        """The gates' statistics of the first epochs; none where the run records none.
+    def load_record(self, name: str, epochs: int) -> list[Row]:
+        """The first epochs' rows of a further log; none where the run has no such file.
 
         Raises:
             UserError: The file is damaged.
         """
-        return [row for row in self._load_rows_if_any("gates.csv") if row["epoch"] <= epochs]
+        return [row for row in self._load_rows_if_any(name) if row["epoch"] <= epochs]
 
-    def save_gates(self, rows: list[Row]) -> None:
-        """Replace the gates' statistics."""
-        self._save_rows("gates.csv", rows)
-
-    def load_calibrated(self, epochs: int) -> list[Row]:
-        """The first epochs' errors with batch norm calibrated, of those that recorded them.
-
-        Raises:
-            UserError: The file is damaged.
-        """
-        return [row for row in self._load_rows_if_any("calibrated.csv") if row["epoch"] <= epochs]
-
-    def save_calibrated(self, rows: list[Row]) -> None:
-        """Replace the errors with batch norm calibrated."""
-        self._save_rows("calibrated.csv", rows)
+    def save_record(self, name: str, rows: list[Row]) -> None:
+        """Replace a further log."""
+        self._save_rows(name, rows)
 
     def _load_rows_if_any(self, name: str) -> list[Row]:
         return self._load_rows(name) if (self.path / name).exists() else []
