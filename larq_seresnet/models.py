@@ -280,10 +280,11 @@ def _binary_block(
 ) -> tf.Tensor:
     """The residual block of Bi-Real net, arXiv:1808.00278: a float shortcut around each conv.
 
-    Signs are the only nonlinearity. One-padding keeps the padded inputs binary, and lets Larq
-    Compute Engine fuse the batch norm into the convolution.
+    The ReLU comes before the batch norm, as in QuickNet (Bannink et al., arXiv:2011.09398): so
+    what is added to the float values is no mere sum of signs. One-padding keeps the padded inputs
+    binary, and lets Larq Compute Engine fuse ReLU and batch norm into the convolution.
     """
-    binary = {**kernel, "input_quantizer": "ste_sign", "pad_values": 1.0}
+    binary = {**kernel, "input_quantizer": "ste_sign", "pad_values": 1.0, "activation": "relu"}
     shortcut = x
     if stride != 1:
         shortcut = tf.keras.layers.AveragePooling2D(

@@ -136,7 +136,7 @@ class FusedBinaryConv(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve."""
         kernel = self.conv.kernel_quantizer(tf.cast(self.conv.kernel, inputs.dtype))
-        return tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID")
+        return self.conv.activation(tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID"))
 
 
 class _Rewriting:

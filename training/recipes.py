@@ -7,25 +7,33 @@ best-float         the teacher of the others; export it first (`python -m traini
 best               1-bit weights, FMB
 best-fully-binary  1-bit weights and activations, FMB
 2-epochs, 6-epochs 1-bit weights, FMB, in a short time
+svhn-float, svhn, svhn-fully-binary  the first three on SVHN; svhn-float is the teacher
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+_FLOAT = {
+    "model": "float",
+    "optimizer": "sgd",
+    "learning_rate": 0.1,
+    "weight_decay": 5e-3,  # Keras's passes no momentum: 10 times the usual one is as strong
+}
 _TEACHER = {"distill": "cifar10", "distill_weight": 0.9, "distill_temperature": 2.0}
 _BINARY = {"fmb": True, "attention_scale": True, "calibration": 300, **_TEACHER}
 _SHORT = {**_BINARY, "batch_size": 32, "learning_rate": 1e-2}
 
+# Of few images: smaller batches give as many steps as CIFAR-10's recipes have.
+_SVHN = {"dataset": "svhn_cropped", "epochs": 100, "batch_size": 64}
+_SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
+
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "best-float": {
-        "model": "float",
-        "epochs": 60,
-        "optimizer": "sgd",
-        "learning_rate": 0.1,
-        "weight_decay": 5e-3,  # Keras's passes no momentum: 10 times the usual one is as strong
-    },
+    "best-float": {**_FLOAT, "epochs": 60},
     "best": {**_BINARY, "epochs": 80},
     "best-fully-binary": {**_BINARY, "activations": "binary", "epochs": 200},
+    "svhn-float": {**_FLOAT, **_SVHN},
+    "svhn": _SVHN_BINARY,
+    "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary"},
     "2-epochs": {**_SHORT, "epochs": 2, "padding": 0},  # too few to see an image's crops
     "6-epochs": {**_SHORT, "epochs": 6, "padding": 1},
 }

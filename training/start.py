@@ -8,7 +8,7 @@ import tensorflow as tf
 from training import UserError
 
 # What the flags decide of a layer, besides its size: it must be as they say ...
-_AGREE = ("gate", "fmb", "gradient", "mean", "variance", "strides")
+_AGREE = ("gate", "fmb", "gradient", "mean", "variance", "strides", "activation")
 # ... or is made so, since the precision is not the network's.
 _TAKEN = ("dtype", "trainable", "kernel_quantizer", "input_quantizer")
 

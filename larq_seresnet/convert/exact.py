@@ -25,6 +25,8 @@ from larq_seresnet.convert.graph import (
 )
 
 _CLOSE = 1e-5
+# Of sums of +1 and -1.
+_EXACT = (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU)
 _READS_ONE_PIXEL = ("LceBconv2d", "FULLY_CONNECTED")
 
 
@@ -94,7 +96,7 @@ def _sum(graph: Graph, operator: Operator, constants: Constants) -> None:
 
 
 def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
-    """The same for LCE's convolutions, which compute K * s + b - 2 * s * popcount.
+    """The same for LCE's convolutions: ReLU, if any, and then K * s + b - 2 * s * popcount.
 
     They need a scale and a bias for each channel: a constant of ones serves as both, and the 1 is
     taken off the shift again. (Sums are integers: that is exact.)
@@ -104,7 +106,7 @@ def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
     x, kernel, _, _, thresholds = operator.inputs
     scale, bias = values(operator.inputs[2]), values(operator.inputs[3])
     activation = flexbuffers.Loads(operator.options)["fused_activation_function"]
-    if scale is None or bias is None or activation or not scale.all():
+    if scale is None or bias is None or activation not in _EXACT or not scale.all():
         return
     ones = Tensor.constant(np.ones_like(scale))
     if (scale == 1).all() and not bias.any():
