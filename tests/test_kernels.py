@@ -54,14 +54,18 @@ def assert_same(ours, theirs, dtype):
 
 
 @pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("rectify", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_channel_sums(shape, dtype):
+def test_channel_sums(shape, rectify, dtype):
+    def ours(x):
+        return kernels.channel_sums(x, rectify=rectify)
+
     def reference(x):
-        values = tf.cast(x, tf.float32)
+        values = tf.cast(tf.nn.relu(x) if rectify else x, tf.float32)
         return tf.reduce_sum(tf.stack([values, values**2]), axis=(2, 3)), tf.identity(x)
 
     inputs = [draw(shape, dtype)]
-    assert_same(gradients(kernels.channel_sums, inputs), gradients(reference, inputs), dtype)
+    assert_same(gradients(ours, inputs), gradients(reference, inputs), dtype)
 
 
 @tf.custom_gradient
@@ -78,6 +82,9 @@ OPTIONS = [
     {"relu": True, "copies": 2},
     {"padding": (1, 1, 1, 1)},
     {"relu": True, "padding": (0, 1, 0, 2)},
+    {"rectify": True},
+    {"rectify": True, "relu": True, "copies": 2},
+    {"rectify": True, "padding": (1, 1, 1, 1)},
 ]
 
 
@@ -90,6 +97,7 @@ def test_scale_shift(shape, add, options, dtype):
         return kernels.scale_shift(x, scale, shift, shortcuts, **options)
 
     def reference(x, scale, shift, *shortcuts):
+        x = tf.nn.relu(x) if options.get("rectify") else x
         y = tf.cast(x, tf.float32) * scale[:, None, None] + shift[:, None, None]
         for shortcut in shortcuts:
             y += tf.cast(shortcut, tf.float32)

@@ -53,7 +53,7 @@ def fused(model: tf.keras.Model, shards: int = 1) -> tf.keras.Model:
 
 
 class FusedNorm(tf.keras.layers.Layer):
-    """ReLU(attention(norm(x)) + shortcut), where all but the batch norm may be absent.
+    """ReLU(attention(norm(ReLU(x))) + shortcut), where all but the batch norm may be absent.
 
     Input: x, or x and the shortcut, each (batch, height, width, channels) in shards. Output: a list
     of such maps, equal copies of the result, and its framed signs where told
@@ -63,6 +63,7 @@ class FusedNorm(tf.keras.layers.Layer):
     Args:
         norm: The batch norm whose variables to use.
         attention: The squeeze-and-excitation module whose variables to use.
+        rectify: Whether a ReLU comes first.
         relu: Whether a ReLU comes last.
         copies: One for each use of the result, at most 2.
         padding: Of the signs, where they are wanted.
@@ -73,6 +74,7 @@ class FusedNorm(tf.keras.layers.Layer):
         norm: tf.keras.layers.BatchNormalization,
         attention: SqueezeExcite | None,
         *,
+        rectify: bool,
         relu: bool,
         copies: int,
         padding: Sequence[int],
@@ -81,7 +83,13 @@ class FusedNorm(tf.keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         self.norm = norm
         self.attention = attention
-        self._options: dict[str, Any] = {"relu": relu, "copies": copies, "padding": tuple(padding)}
+        self._rectify = rectify
+        self._options: dict[str, Any] = {
+            "rectify": rectify,
+            "relu": relu,
+            "copies": copies,
+            "padding": tuple(padding),
+        }
 
     def call(self, inputs: list[Shards], training: Any = None) -> list[Shards]:
         """Scale and shift every channel of every image."""
@@ -90,7 +98,7 @@ class FusedNorm(tf.keras.layers.Layer):
         sizes = [tf.shape(shard)[0] for shard in x]
         training = training and self.norm.trainable
         if training or self.attention:
-            parts = [kernels.channel_sums(shard) for shard in x]
+            parts = [kernels.channel_sums(shard, rectify=self._rectify) for shard in x]
             sums = tf.concat([part for part, _ in parts], axis=1)
             x = [same for _, same in parts]
         if training:
@@ -127,16 +135,19 @@ class FusedBinaryConv(tf.keras.layers.Layer):
 
     Args:
         conv: The Larq layer whose variables to use.
+        activated: Whether its activation function is applied.
     """
 
-    def __init__(self, conv: lq.layers.QuantConv2D, **kwargs: Any) -> None:
+    def __init__(self, conv: lq.layers.QuantConv2D, *, activated: bool, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
         self.conv = conv
+        self._activated = activated
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve."""
         kernel = self.conv.kernel_quantizer(tf.cast(self.conv.kernel, inputs.dtype))
-        return self.conv.activation(tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID"))
+        sums = tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID")
+        return self.conv.activation(sums) if self._activated else sums
 
 
 class _Rewriting:
@@ -151,6 +162,7 @@ class _Rewriting:
                 self._users[parent.name].append(layer)
         self._copies: dict[str, list[Shards]] = {}  # of what a layer gives, one for each use
         self._signs: dict[str, Shards] = {}
+        self._rectified: set[str] = set()  # convolutions whose ReLU comes with the batch norm
 
     def result(self) -> tf.keras.Model:
         images = self._model.input
@@ -171,7 +183,8 @@ class _Rewriting:
             return self._call_norm(layer, *match)
         inputs = [self._output(parent) for parent in _parents(layer)]
         if _has_binary_input(layer) and _parents(layer)[0].name in self._signs:
-            conv = FusedBinaryConv(layer, name=f"fused_{layer.name}")
+            activated = layer.name not in self._rectified
+            conv = FusedBinaryConv(layer, activated=activated, name=f"fused_{layer.name}")
             return [[conv(shard) for shard in self._signs[_parents(layer)[0].name]]]
         inputs = _alike(inputs, split=isinstance(layer, _PER_IMAGE))
         return [[layer(x if len(x) > 1 else x[0]) for x in map(list, zip(*inputs, strict=True))]]
@@ -191,6 +204,7 @@ class _Rewriting:
         fused_norm = FusedNorm(
             norm,
             attention,
+            rectify=self._rectifies(norm),
             relu=isinstance(last, tf.keras.layers.ReLU),
             copies=2 if len(users) == 2 and not binary else 1,
             padding=tf.nest.flatten(rows_and_columns),
@@ -201,6 +215,14 @@ class _Rewriting:
         if binary:
             self._signs[last.name] = copies.pop()
         return copies
+
+    def _rectifies(self, norm: tf.keras.layers.BatchNormalization) -> bool:
+        """Whether the batch norm may apply the ReLU of the convolution before it."""
+        conv = self._above(norm)
+        if not _has_binary_input(conv) or conv.activation is not tf.keras.activations.relu:
+            return False
+        self._rectified.add(conv.name)
+        return True
 
     def _match(self, last: tf.keras.layers.Layer) -> tuple[Any, Any, Any] | None:
         """Batch norm, attention and shortcuts, where `last` is what a fused layer ends in."""

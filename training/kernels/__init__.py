@@ -76,19 +76,25 @@ def _read(path: str) -> str:
     return Path(path).read_text() if Path(path).exists() else ""
 
 
-def channel_sums(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def channel_sums(x: tf.Tensor, *, rectify: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums over the positions of every image, of the values and of their squares.
+
+    Args:
+        x: The feature map.
+        rectify: Whether to take ReLU(x) for x.
 
     Returns:
         (2, batch, channels), and x, which is to be used from then on in its place: so both its
         gradients are added up in one pass.
     """
-    return library().larq_seresnet_channel_sums(x=x)
+    return library().larq_seresnet_channel_sums(x=x, rectify=rectify)
 
 
 @tf.RegisterGradient("LarqSeresnetChannelSums")
 def _channel_sums_grad(op: tf.Operation, sums: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
-    return library().larq_seresnet_channel_sums_grad(upstream=same, x=op.inputs[0], sums=sums)
+    return library().larq_seresnet_channel_sums_grad(
+        upstream=same, x=op.inputs[0], sums=sums, rectify=op.get_attr("rectify")
+    )
 
 
 def scale_shift(
@@ -97,6 +103,7 @@ def scale_shift(
     shift: tf.Tensor,
     shortcuts: Sequence[tf.Tensor] = (),
     *,
+    rectify: bool = False,
     relu: bool = False,
     copies: int = 1,
     padding: Sequence[int] = (),
@@ -108,6 +115,7 @@ def scale_shift(
         scale: (batch, channels).
         shift: (batch, channels).
         shortcuts: None, or one feature map of the shape of x.
+        rectify: Whether to take ReLU(x) for x.
         relu: Whether to set negative results to 0.
         copies: How often y is returned, 1 or 2: one for each use, so that the gradients of both
             are added up in the same pass.
@@ -123,6 +131,7 @@ def scale_shift(
         scale=scale,
         shift=shift,
         shortcut=shortcuts,
+        rectify=rectify,
         relu=relu,
         copies=copies,
         padding=padding,
@@ -142,6 +151,7 @@ def _scale_shift_grad(op: tf.Operation, *upstream: tf.Tensor) -> list[tf.Tensor]
         y=op.outputs[0],
         x=x,
         scale=scale,
+        rectify=op.get_attr("rectify"),
         relu=relu,
         padding=op.get_attr("padding"),
         shortcuts=0 if passes else len(shortcuts),

@@ -149,6 +149,11 @@ void WithConstant(bool flag, const Work& work) {
   flag ? work(std::true_type()) : work(std::false_type());
 }
 
+template <bool kRectify>
+float Rectified(float value) {
+  return kRectify && value < 0.0f ? 0.0f : value;
+}
+
 // The coefficients of the channels of the lanes from `block` on.
 template <int kWidth>
 struct Coefficients {
@@ -183,12 +188,22 @@ bool Matches(const Tensor& tensor, std::initializer_list<int64_t> shape) {
 #define REQUIRE(context, condition, message) \
   OP_REQUIRES(context, condition, InvalidArgument(message))
 
+class ChannelKernel : public OpKernel {
+ public:
+  explicit ChannelKernel(OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, context->GetAttr("rectify", &rectify_));
+  }
+
+ protected:
+  bool rectify_;  // ReLU(x) takes the place of x
+};
+
 template <typename T>
-class ChannelSums : public OpKernel {
+class ChannelSums : public ChannelKernel {
   using V = typename ValueOf<T>::Type;
 
  public:
-  using OpKernel::OpKernel;
+  using ChannelKernel::ChannelKernel;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& x = context->input(0);
@@ -201,34 +216,37 @@ class ChannelSums : public OpKernel {
     const auto* from = Data<V>(x);
     float* first = sums->flat<float>().data();
     float* second = first + layout.images * layout.channels;
-    layout.ForImages(context, [&](int64_t image, auto lanes) {
-      constexpr int kWidth = decltype(lanes)::value;
-      float* sum = first + image * layout.channels;
-      float* square = second + image * layout.channels;
-      std::fill_n(sum, layout.channels, 0.0f);
-      std::fill_n(square, layout.channels, 0.0f);
-      for (int64_t block = 0; block < layout.span; block += kWidth) {
-        Sums<kWidth> s, q;
-        layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
-          for (int i = 0; i < kWidth; ++i) {
-            const float value = V::Load(from[offset + i]);
-            s.value[i] += value;
-            q.value[i] += value * value;
-          }
-        });
-        s.AddTo(sum, block, layout.channels);
-        q.AddTo(square, block, layout.channels);
-      }
-    });
+    const auto apply = [&](auto rectifies) {
+      layout.ForImages(context, [&](int64_t image, auto lanes) {
+        constexpr int kWidth = decltype(lanes)::value;
+        float* sum = first + image * layout.channels;
+        float* square = second + image * layout.channels;
+        std::fill_n(sum, layout.channels, 0.0f);
+        std::fill_n(square, layout.channels, 0.0f);
+        for (int64_t block = 0; block < layout.span; block += kWidth) {
+          Sums<kWidth> s, q;
+          layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
+            for (int i = 0; i < kWidth; ++i) {
+              const float value = Rectified<rectifies>(V::Load(from[offset + i]));
+              s.value[i] += value;
+              q.value[i] += value * value;
+            }
+          });
+          s.AddTo(sum, block, layout.channels);
+          q.AddTo(square, block, layout.channels);
+        }
+      });
+    };
+    WithConstant(rectify_, apply);
   }
 };
 
 template <typename T>
-class ChannelSumsGrad : public OpKernel {
+class ChannelSumsGrad : public ChannelKernel {
   using V = typename ValueOf<T>::Type;
 
  public:
-  using OpKernel::OpKernel;
+  using ChannelKernel::ChannelKernel;
 
   void Compute(OpKernelContext* context) override {
     const Tensor& upstream = context->input(0);
@@ -247,26 +265,31 @@ class ChannelSumsGrad : public OpKernel {
     auto* to = Data<V>(result);
     const float* first = sums.flat<float>().data();
     const float* second = first + layout.images * layout.channels;
-    layout.ForImages(context, [&](int64_t image, auto lanes) {
-      constexpr int kWidth = decltype(lanes)::value;
-      const int64_t at = image * layout.channels;
-      for (int64_t block = 0; block < layout.span; block += kWidth) {
-        const Coefficients<kWidth> s(first + at, block, layout.channels);
-        const Coefficients<kWidth> q(second + at, block, layout.channels);
-        layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
-          for (int i = 0; i < kWidth; ++i) {
-            to[offset + i] = V::Store(V::Load(above[offset + i]) + s.value[i] +
-                                      2.0f * V::Load(from[offset + i]) * q.value[i]);
-          }
-        });
-      }
-    });
+    const auto apply = [&](auto rectified) {
+      layout.ForImages(context, [&](int64_t image, auto lanes) {
+        constexpr int kWidth = decltype(lanes)::value;
+        const int64_t at = image * layout.channels;
+        for (int64_t block = 0; block < layout.span; block += kWidth) {
+          const Coefficients<kWidth> s(first + at, block, layout.channels);
+          const Coefficients<kWidth> q(second + at, block, layout.channels);
+          layout.ForSpans(image, block, [&](int64_t offset, int64_t) {
+            for (int i = 0; i < kWidth; ++i) {
+              const float value = V::Load(from[offset + i]);
+              const float of_sums = s.value[i] + 2.0f * value * q.value[i];
+              to[offset + i] = V::Store(V::Load(above[offset + i]) +
+                                        (rectified && value <= 0.0f ? 0.0f : of_sums));
+            }
+          });
+        }
+      });
+    };
+    WithConstant(rectify_, apply);
   }
 };
 
-class ScaleShiftKernel : public OpKernel {
+class ScaleShiftKernel : public ChannelKernel {
  public:
-  explicit ScaleShiftKernel(OpKernelConstruction* context) : OpKernel(context) {
+  explicit ScaleShiftKernel(OpKernelConstruction* context) : ChannelKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_));
     OP_REQUIRES_OK(context, context->GetAttr("padding", &padding_));
   }
@@ -310,7 +333,7 @@ class ScaleShift : public ScaleShiftKernel {
     const auto* shortcut = add ? Data<V>(context->input(3)) : nullptr;
     auto* to = Data<V>(result);
     auto* sign = signs ? Data<V>(signs) : nullptr;
-    const auto apply = [&](auto adds, auto rectifies, auto gives_signs) {
+    const auto apply = [&](auto rectified, auto adds, auto rectifies, auto gives_signs) {
       layout.ForImages(context, [&](int64_t image, auto lanes) {
         constexpr int kWidth = decltype(lanes)::value;
         const auto one = V::Store(1.0f), minus_one = V::Store(-1.0f);
@@ -322,7 +345,8 @@ class ScaleShift : public ScaleShiftKernel {
           layout.ForSpans(image, block, [&](int64_t offset, int64_t h) {
             const int64_t inside = frame.Displacement(layout, image, h) + offset;
             for (int i = 0; i < kWidth; ++i) {
-              float value = V::Load(from[offset + i]) * a.value[i] + b.value[i];
+              float value = Rectified<rectified>(V::Load(from[offset + i]));
+              value = value * a.value[i] + b.value[i];
               if (adds) value += V::Load(shortcut[offset + i]);
               if (rectifies) value = value > 0.0f ? value : 0.0f;
               to[offset + i] = V::Store(value);
@@ -332,9 +356,11 @@ class ScaleShift : public ScaleShiftKernel {
         }
       });
     };
-    WithConstant(add, [&](auto adds) {
-      WithConstant(relu_, [&](auto rectifies) {
-        WithConstant(signs, [&](auto gives_signs) { apply(adds, rectifies, gives_signs); });
+    WithConstant(rectify_, [&](auto rectified) {
+      WithConstant(add, [&](auto adds) {
+        WithConstant(relu_, [&](auto rectifies) {
+          WithConstant(signs, [&](auto signs) { apply(rectified, adds, rectifies, signs); });
+        });
       });
     });
   }
@@ -387,7 +413,8 @@ class ScaleShiftGrad : public ScaleShiftKernel {
     auto* shortcut = add ? Data<V>(shortcut_grad) : nullptr;
     float* scales = scale_grad->flat<float>().data();
     float* shifts = shift_grad->flat<float>().data();
-    const auto apply = [&](auto adds, auto rectified, auto gave_signs, auto gave_copies) {
+    const auto apply = [&](auto rectified_x, auto adds, auto rectified, auto gave_signs,
+                           auto gave_copies) {
       layout.ForImages(context, [&](int64_t image, auto lanes) {
         constexpr int kWidth = decltype(lanes)::value;
         const int64_t at = image * layout.channels;
@@ -407,10 +434,12 @@ class ScaleShiftGrad : public ScaleShiftKernel {
                 gradient += std::abs(value) <= 1.0f ? passing : 0.0f;
               }
               if (rectified) gradient = value > 0.0f ? gradient : 0.0f;
+              const float input = Rectified<rectified_x>(V::Load(from[offset + i]));
               of_shift.value[i] += gradient;
-              of_scale.value[i] += gradient * V::Load(from[offset + i]);
+              of_scale.value[i] += gradient * input;
               if (adds) shortcut[offset + i] = V::Store(gradient);
-              to[offset + i] = V::Store(gradient * a.value[i]);
+              const float of_input = gradient * a.value[i];
+              to[offset + i] = V::Store(rectified_x && input <= 0.0f ? 0.0f : of_input);
             }
           });
           of_scale.AddTo(scales + at, block, layout.channels);
@@ -418,10 +447,12 @@ class ScaleShiftGrad : public ScaleShiftKernel {
         }
       });
     };
-    WithConstant(add, [&](auto adds) {
-      WithConstant(relu_, [&](auto rectified) {
-        WithConstant(sign, [&](auto gave_signs) {
-          WithConstant(second, [&](auto copies) { apply(adds, rectified, gave_signs, copies); });
+    WithConstant(rectify_, [&](auto of_x) {
+      WithConstant(add, [&](auto adds) {
+        WithConstant(relu_, [&](auto rectified) {
+          WithConstant(sign, [&](auto signs) {
+            WithConstant(second, [&](auto copies) { apply(of_x, adds, rectified, signs, copies); });
+          });
         });
       });
     });
@@ -438,6 +469,7 @@ tensorflow::Status LikeInput(InferenceContext* context) {
 
 REGISTER_OP("LarqSeresnetChannelSums")
     .Attr("T: {float, bfloat16}")
+    .Attr("rectify: bool")
     .Input("x: T")
     .Output("sums: float")
     .Output("same: T")
@@ -451,6 +483,7 @@ REGISTER_OP("LarqSeresnetChannelSums")
 
 REGISTER_OP("LarqSeresnetChannelSumsGrad")
     .Attr("T: {float, bfloat16}")
+    .Attr("rectify: bool")
     .Input("upstream: T")
     .Input("x: T")
     .Input("sums: float")
@@ -459,6 +492,7 @@ REGISTER_OP("LarqSeresnetChannelSumsGrad")
 
 REGISTER_OP("LarqSeresnetScaleShift")
     .Attr("T: {float, bfloat16}")
+    .Attr("rectify: bool")
     .Attr("relu: bool")
     .Attr("copies: int >= 1")
     .Attr("padding: list(int)")
@@ -490,6 +524,7 @@ REGISTER_OP("LarqSeresnetScaleShift")
 
 REGISTER_OP("LarqSeresnetScaleShiftGrad")
     .Attr("T: {float, bfloat16}")
+    .Attr("rectify: bool")
     .Attr("relu: bool")
     .Attr("copies: int >= 1")
     .Attr("padding: list(int)")
