@@ -65,6 +65,7 @@ def keep_signs(graph: Graph, constants: Constants) -> None:
     """
     for operator in list(graph.operators):
         _sum(graph, operator, constants)
+        _rectified_sum(graph, operator, constants)
         _binary_sum(graph, operator, constants)
         _divide(operator, constants)
     for operator in list(graph.operators):
@@ -93,6 +94,30 @@ def _sum(graph: Graph, operator: Operator, constants: Constants) -> None:
     operator.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
     product = _then(graph, operator, ("ADD", shift), ("MUL", scale))
     product.options.fusedActivationFunction = activation
+
+
+def _rectified_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
+    """The same where batch norm stands alone, since a ReLU comes before it."""
+    rectifies = schema.ActivationFunctionType.RELU
+    if operator.name != "CONV_2D" or operator.options.fusedActivationFunction != rectifies:
+        return
+    following: list[Operator] = []
+    for name in ("MUL", "ADD"):
+        readers = [reader for reader, _ in graph.consumers((following or [operator])[-1].outputs[0])]
+        if [reader.name for reader in readers] != [name]:
+            return
+        following += readers
+    first, last = following
+    scale, bias = values(first.inputs[1]), values(last.inputs[1])
+    if scale is None or bias is None or scale.shape != bias.shape or not scale.all():
+        return
+    shift, scale = constants.norm(bias, scale)
+    activation = last.options.fusedActivationFunction
+    first.name, first.options = "ADD", schema.AddOptionsT()
+    last.name, last.options = "MUL", schema.MulOptionsT()
+    last.options.fusedActivationFunction = activation
+    for step, constant in ((first, shift), (last, scale)):
+        step.inputs = [step.inputs[0], Tensor.constant(constant.astype(np.float32))]
 
 
 def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:

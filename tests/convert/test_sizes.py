@@ -67,7 +67,7 @@ KIB = {
     ("float", "lce", 16): 35.9,
     ("float", "litert", 16): 36.3,
     ("binary", "lce", 16): 43.4,
-    ("binary", "litert", 16): 46.2,
+    ("binary", "litert", 16): 44.7,
     ("float", "lce", 64): 405.5,
     ("float", "litert", 64): 406.1,
     ("binary", "lce", 64): 418.2,

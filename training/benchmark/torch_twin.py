@@ -91,9 +91,15 @@ class _Block(nn.Module):
             shortcut = _Conv(inputs, outputs, 1, 1 if binary else stride), _norm(outputs)
             pooling = [nn.AvgPool2d(stride, ceil_mode=True)] if binary else []
             self.shortcut = nn.Sequential(*pooling, *shortcut)
-        self.first = nn.Sequential(_Conv(inputs, outputs, 3, stride, binary), _norm(outputs))
+        rectified = nn.ReLU() if binary else nn.Identity()
+        self.first = nn.Sequential(
+            _Conv(inputs, outputs, 3, stride, binary), rectified, _norm(outputs)
+        )
         self.second = nn.Sequential(
-            _Conv(outputs, outputs, 3, binary=binary), _norm(outputs), _Attention(outputs, binary)
+            _Conv(outputs, outputs, 3, binary=binary),
+            rectified,
+            _norm(outputs),
+            _Attention(outputs, binary),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
