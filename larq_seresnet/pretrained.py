@@ -46,7 +46,7 @@ class Pretrained:
         builder: "SEResNet14" or "SEResNet14Bin".
         arguments: The builder's.
         weights: In the order of the model's.
-        metadata: "dataset", "labels", "test_error" (top-1, in percent, float32), "training" (the
+        metadata: "dataset", "labels", "images" (how many of each split), "test_error" (top-1, in percent, float32), "training" (the
             command) and "licence" (of the data); empty where `.keras` files are read.
     """
 

@@ -28,7 +28,8 @@ def finish(tmp_path):
         run.mkdir()
         model.save(run / "model.keras")
         config = {"model": "binary", "dataset": "digits", "fmb": True, "epochs": 3, **arguments}
-        content = {"config": config, "labels": list(source.labels)}
+        images = {"train": 1, "validation": 2, "test": 1234}
+        content = {"config": config, "labels": list(source.labels), "data": images}
         (run / "config.json").write_text(json.dumps(content))
         (run / "results.json").write_text(json.dumps({"test_error": 99.0}))
         return run, model
@@ -53,7 +54,7 @@ def test_a_run_becomes_weights_with_the_error_of_the_file(finish, folder, capsys
     )
     table = (folder / "README.md").read_text()
     assert 'SEResNet14Bin(weights="digits")' in table
-    assert f"{facts['test_error']:.2f} %" in table
+    assert f"{facts['test_error']:.2f} % of 1,234" in table
     assert "CC BY 4.0" in table
 
 

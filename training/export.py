@@ -8,6 +8,7 @@ measured on the network that the builder makes of the file, in float32. The tabl
 """
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def export(run: Path) -> Path:
     metadata = {
         "dataset": dataset,
         "labels": source.metadata["labels"],
+        "images": json.loads((run / "config.json").read_text())["data"],
         "training": training_command(run),
         "licence": data.SOURCES[dataset].licence,
     }
@@ -81,13 +83,15 @@ def table() -> str:
     lines = [
         "# Pretrained weights",
         "",
-        "| file | network | data | top-1 error on the test split | bytes |",
-        "|---|---|---|---:|---:|",
+        "| file | network | data | training images | top-1 error on the test split | bytes |",
+        "|---|---|---|---:|---:|---:|",
     ]
     for path, trained in files.items():
+        facts = trained.metadata
         lines.append(
-            f"| {path.name} | `{_call(trained)}` | {trained.metadata['dataset']} "
-            f"| {trained.metadata['test_error']:.2f} % | {path.stat().st_size:,} |"
+            f"| {path.name} | `{_call(trained)}` | {facts['dataset']} "
+            f"| {facts['images']['train']:,} | {facts['test_error']:.2f} % of "
+            f"{facts['images']['test']:,} | {path.stat().st_size:,} |"
         )
     datasets = sorted({trained.metadata["dataset"] for trained in files.values()})
     lines += [

@@ -30,7 +30,7 @@ _SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "best-float": {**_FLOAT, "epochs": 60},
     "best": {**_BINARY, "epochs": 80},
-    "best-fully-binary": {**_BINARY, "activations": "binary", "epochs": 200},
+    "best-fully-binary": {**_BINARY, "activations": "binary", "epochs": 140},
     "svhn-float": {**_FLOAT, **_SVHN},
     "svhn": _SVHN_BINARY,
     "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary"},

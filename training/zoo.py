@@ -4,7 +4,8 @@
 
 converts each, pretrained weights or a finished run, for both targets (float networks for `litert`
 alone, since Larq Compute Engine adds nothing to them) and evaluates the files on the whole test
-split, each with its target's own interpreter. `tflite_models/models.json` holds what was measured;
+split, each with its target's own interpreter and with `larq_seresnet.edge`, which runs on devices.
+`tflite_models/models.json` holds what was measured;
 the table in `tflite_models/README.md` is written from it. Files of other networks stay as they are.
 """
 
@@ -23,6 +24,7 @@ import numpy as np
 from larq_seresnet.convert import graph, run_conversion, runners, sources
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.edge import Interpreter
 from training import UserError, data
 from training.run_folder import training_command
 
@@ -63,8 +65,9 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
         log.info("%s, %s: converting", run.name, target)
         conversion = run_conversion(source.model, target, metadata=source.metadata)
         log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
-        (probabilities,) = runners.run(conversion.file, target, [images.astype(np.float32)])
-        classes = probabilities.argmax(axis=1)
+        pixels = images.astype(np.float32)
+        (probabilities,) = runners.run(conversion.file, target, [pixels])
+        on_device = Interpreter(conversion.file).predict(pixels)
         file = f"{run.name.replace('-', '_')}_{target}.tflite"
         write_atomically(folder / file, conversion.file)
         operators = Counter(operator.name for operator in graph.parse(conversion.file).operators)
@@ -73,20 +76,26 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
                 "file": file,
                 "target": target,
                 "dataset": dataset,
-                "test_error": round(float(100 * np.mean(classes != labels)), 2),
+                "test_error": _error(probabilities, labels),
+                "edge_test_error": _error(on_device, labels),
                 "test_images": len(labels),
                 "keras_test_error": source.metadata["test_error"],
                 "bytes": len(conversion.file),
                 "float32_bytes": len(run_converter(conversion.model, "litert")),
                 "operators": dict(sorted(operators.items())),
                 "sha256": hashlib.sha256(conversion.file).hexdigest(),
-                "first_classes": classes[:FIRST_IMAGES].tolist(),
+                "first_classes": probabilities[:FIRST_IMAGES].argmax(axis=1).tolist(),
                 "training": training,
                 "conversion": f"python -m larq_seresnet.convert {shown} --target {target} "
                 f"--out tflite_models/{file}",
             }
         )
     return entries
+
+
+def _error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Top-1 error in percent, to two decimals."""
+    return round(float(100 * np.mean(probabilities.argmax(axis=1) != labels)), 2)
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
@@ -113,20 +122,22 @@ def table(entries: Sequence[Entry]) -> str:
         "operators (Larq Compute Engine, or `larq_seresnet.edge`); `litert` files run on any "
         "stock TFLite or LiteRT.",
         "",
-        "| file | data | error on the test split | bytes | smaller than float32 | operators |",
-        "|---|---|---:|---:|---:|---:|",
+        "| file | data | error on the test split | by `larq_seresnet.edge` | bytes "
+        "| smaller than float32 | operators |",
+        "|---|---|---:|---:|---:|---:|---:|",
     ]
     for entry in entries:
         lines.append(
             f"| [{entry['file']}]({entry['file']}) | {entry['dataset']} "
             f"| {entry['test_error']:.2f} % of {entry['test_images']:,} "
+            f"| {entry['edge_test_error']:.2f} % "
             f"| {entry['bytes']:,} | {entry['float32_bytes'] / entry['bytes']:.1f} times "
             f"| {sum(entry['operators'].values())} |"
         )
     lines += [
         "",
         "Errors are of the files themselves, each run by its target's interpreter (Larq Compute "
-        "Engine's, `ai-edge-litert`'s). The float32 file is what TensorFlow Lite's converter makes "
+        "Engine's, `ai-edge-litert`'s) and by the one for devices. The float32 file is what TensorFlow Lite's converter makes "
         "of the same network. The table is written by `python -m training.zoo`.",
         "",
         "## Data",

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from larq_seresnet.convert import graph, runners
+from larq_seresnet.edge import Interpreter
 from training import data, zoo
 
 ENTRIES = zoo.load()
@@ -29,6 +30,9 @@ def test_file_classifies_real_images_as_stated(entry, tfds_dir):
     file = (zoo.FOLDER / entry["file"]).read_bytes()
     (probabilities,) = runners.run(file, entry["target"], [first])
     assert probabilities.argmax(axis=1).tolist() == entry["first_classes"]
+    on_device = Interpreter(file).predict(first).argmax(axis=1)
+    assert np.sum(on_device != entry["first_classes"]) <= 1  # where a sign turns round
+    assert entry["edge_test_error"] == pytest.approx(entry["test_error"], abs=0.1)
 
 
 def test_no_file_is_missing_from_the_table():
