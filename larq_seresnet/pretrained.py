@@ -46,8 +46,9 @@ class Pretrained:
         builder: "SEResNet14" or "SEResNet14Bin".
         arguments: The builder's.
         weights: In the order of the model's.
-        metadata: "dataset", "labels", "images" (how many of each split), "test_error" (top-1, in percent, float32), "training" (the
-            command) and "licence" (of the data); empty where `.keras` files are read.
+        metadata: "dataset", "labels", "images" (how many, of each split), "test_error" (top-1, in
+            percent, float32), "training" (the command) and "licence" (of the data); empty where
+            `.keras` files are read.
     """
 
     name: str

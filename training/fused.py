@@ -219,7 +219,9 @@ class _Rewriting:
     def _rectifies(self, norm: tf.keras.layers.BatchNormalization) -> bool:
         """Whether the batch norm may apply the ReLU of the convolution before it."""
         conv = self._above(norm)
-        if not _has_binary_input(conv) or conv.activation is not tf.keras.activations.relu:
+        if conv is None or not _has_binary_input(conv):
+            return False
+        if conv.activation is not tf.keras.activations.relu:
             return False
         self._rectified.add(conv.name)
         return True

@@ -5,8 +5,8 @@
 converts each, pretrained weights or a finished run, for both targets (float networks for `litert`
 alone, since Larq Compute Engine adds nothing to them) and evaluates the files on the whole test
 split, each with its target's own interpreter and with `larq_seresnet.edge`, which runs on devices.
-`tflite_models/models.json` holds what was measured;
-the table in `tflite_models/README.md` is written from it. Files of other networks stay as they are.
+`tflite_models/models.json` holds what was measured; the table in `tflite_models/README.md` is
+written from it. Files of other networks stay as they are.
 """
 
 import argparse
@@ -137,8 +137,9 @@ def table(entries: Sequence[Entry]) -> str:
     lines += [
         "",
         "Errors are of the files themselves, each run by its target's interpreter (Larq Compute "
-        "Engine's, `ai-edge-litert`'s) and by the one for devices. The float32 file is what TensorFlow Lite's converter makes "
-        "of the same network. The table is written by `python -m training.zoo`.",
+        "Engine's, `ai-edge-litert`'s) and by the one for devices. The float32 file is what "
+        "TensorFlow Lite's converter makes of the same network. The table is written by "
+        "`python -m training.zoo`.",
         "",
         "## Data",
         "",

@@ -101,23 +101,26 @@ def _rectified_sum(graph: Graph, operator: Operator, constants: Constants) -> No
     rectifies = schema.ActivationFunctionType.RELU
     if operator.name != "CONV_2D" or operator.options.fusedActivationFunction != rectifies:
         return
-    following: list[Operator] = []
-    for name in ("MUL", "ADD"):
-        readers = [reader for reader, _ in graph.consumers((following or [operator])[-1].outputs[0])]
-        if [reader.name for reader in readers] != [name]:
-            return
-        following += readers
-    first, last = following
-    scale, bias = values(first.inputs[1]), values(last.inputs[1])
+    product = _only_reader(graph, operator, "MUL")
+    total = _only_reader(graph, product, "ADD") if product else None
+    if product is None or total is None:
+        return
+    scale, bias = values(product.inputs[1]), values(total.inputs[1])
     if scale is None or bias is None or scale.shape != bias.shape or not scale.all():
         return
     shift, scale = constants.norm(bias, scale)
-    activation = last.options.fusedActivationFunction
-    first.name, first.options = "ADD", schema.AddOptionsT()
-    last.name, last.options = "MUL", schema.MulOptionsT()
-    last.options.fusedActivationFunction = activation
-    for step, constant in ((first, shift), (last, scale)):
+    activation = total.options.fusedActivationFunction
+    product.name, product.options = "ADD", schema.AddOptionsT()
+    total.name, total.options = "MUL", schema.MulOptionsT()
+    total.options.fusedActivationFunction = activation
+    for step, constant in ((product, shift), (total, scale)):
         step.inputs = [step.inputs[0], Tensor.constant(constant.astype(np.float32))]
+
+
+def _only_reader(graph: Graph, operator: Operator, name: str) -> Operator | None:
+    """The operator that reads another's result, if it is the only one, and of that name."""
+    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
+    return readers[0] if [reader.name for reader in readers] == [name] else None
 
 
 def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
@@ -145,11 +148,12 @@ def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
 
 def _compare_with_one(graph: Graph, operator: Operator) -> bool:
     """Let the comparison with 0 that reads these sums compare with 1, if that is all that does."""
-    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-    if [reader.name for reader in readers] != ["GREATER_EQUAL"]:
-        return False
-    (comparison,) = readers
-    if operator.outputs[0] in graph.outputs or not is_constant(comparison.inputs[1], 0):
+    comparison = _only_reader(graph, operator, "GREATER_EQUAL")
+    if (
+        comparison is None
+        or operator.outputs[0] in graph.outputs
+        or not is_constant(comparison.inputs[1], 0)
+    ):
         return False
     comparison.inputs = [comparison.inputs[0], Tensor.constant(np.float32(1))]
     return True
