@@ -44,9 +44,10 @@ def calibrated(pictures):
 
 @pytest.fixture
 def network(calibrated):
-    """A small, calibrated SEResNet14Bin."""
+    """A small, calibrated SEResNet14Bin, of the same weights whichever tests ran before."""
 
     def build(**arguments):
+        tf.keras.utils.set_random_seed(0)
         negative = arguments.pop("negative", 0.0)
         return calibrated(larq_seresnet.models.SEResNet14Bin(**{"width": 8, **arguments}), negative)
 
