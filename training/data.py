@@ -128,6 +128,11 @@ class Data:
     test_boxes: np.ndarray | None = None
 
 
+def top1_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """How many images of a hundred get another class than theirs: (n, classes) and (n,)."""
+    return float(100 * np.mean(probabilities.argmax(axis=1) != labels))
+
+
 def load(name: str, data_dir: str | Path | None = None) -> Data:
     """Load a data set into memory.
 

@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
 from larq_seresnet import models, pretrained
@@ -74,7 +73,7 @@ def top1_error(model: tf.keras.Model, dataset: str, data_dir: str | Path | None 
     """Top-1 error on the data set's test split, in percent."""
     images, labels = data.load(dataset, data_dir).test
     probabilities = model.predict(images, batch_size=data.EVALUATION_BATCH, verbose=0)
-    return float(100 * np.mean(probabilities.argmax(axis=-1) != labels))
+    return data.top1_error(probabilities, labels)
 
 
 def table() -> str:

@@ -162,7 +162,6 @@ class _Rewriting:
                 self._users[parent.name].append(layer)
         self._copies: dict[str, list[Shards]] = {}  # of what a layer gives, one for each use
         self._signs: dict[str, Shards] = {}
-        self._rectified: set[str] = set()  # convolutions whose ReLU comes with the batch norm
 
     def result(self) -> tf.keras.Model:
         images = self._model.input
@@ -183,7 +182,7 @@ class _Rewriting:
             return self._call_norm(layer, *match)
         inputs = [self._output(parent) for parent in _parents(layer)]
         if _has_binary_input(layer) and _parents(layer)[0].name in self._signs:
-            activated = layer.name not in self._rectified
+            activated = not self._norm_rectifies(layer)
             conv = FusedBinaryConv(layer, activated=activated, name=f"fused_{layer.name}")
             return [[conv(shard) for shard in self._signs[_parents(layer)[0].name]]]
         inputs = _alike(inputs, split=isinstance(layer, _PER_IMAGE))
@@ -204,7 +203,7 @@ class _Rewriting:
         fused_norm = FusedNorm(
             norm,
             attention,
-            rectify=self._rectifies(norm),
+            rectify=self._norm_rectifies(*_parents(norm)),
             relu=isinstance(last, tf.keras.layers.ReLU),
             copies=2 if len(users) == 2 and not binary else 1,
             padding=tf.nest.flatten(rows_and_columns),
@@ -216,15 +215,14 @@ class _Rewriting:
             self._signs[last.name] = copies.pop()
         return copies
 
-    def _rectifies(self, norm: tf.keras.layers.BatchNormalization) -> bool:
-        """Whether the batch norm may apply the ReLU of the convolution before it."""
-        conv = self._above(norm)
-        if conv is None or not _has_binary_input(conv):
-            return False
-        if conv.activation is not tf.keras.activations.relu:
-            return False
-        self._rectified.add(conv.name)
-        return True
+    def _norm_rectifies(self, layer: tf.keras.layers.Layer) -> bool:
+        """Whether the layer is a convolution whose ReLU the batch norm after it applies."""
+        return (
+            _has_binary_input(layer)
+            and layer.activation is tf.keras.activations.relu
+            and len(self._users[layer.name]) == 1
+            and isinstance(self._users[layer.name][0], tf.keras.layers.BatchNormalization)
+        )
 
     def _match(self, last: tf.keras.layers.Layer) -> tuple[Any, Any, Any] | None:
         """Batch norm, attention and shortcuts, where `last` is what a fused layer ends in."""

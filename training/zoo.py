@@ -24,7 +24,7 @@ import numpy as np
 from larq_seresnet.convert import graph, run_conversion, runners, sources
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.convert.files import write_atomically
-from larq_seresnet.edge import Interpreter
+from larq_seresnet.edge import Interpreter, RuntimeMissingError
 from training import UserError, data
 from training.run_folder import training_command
 
@@ -76,8 +76,8 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
                 "file": file,
                 "target": target,
                 "dataset": dataset,
-                "test_error": _error(probabilities, labels),
-                "edge_test_error": _error(on_device, labels),
+                "test_error": round(data.top1_error(probabilities, labels), 2),
+                "edge_test_error": round(data.top1_error(on_device, labels), 2),
                 "test_images": len(labels),
                 "keras_test_error": source.metadata["test_error"],
                 "bytes": len(conversion.file),
@@ -91,11 +91,6 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
             }
         )
     return entries
-
-
-def _error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Top-1 error in percent, to two decimals."""
-    return round(float(100 * np.mean(probabilities.argmax(axis=1) != labels)), 2)
 
 
 def load(folder: Path = FOLDER) -> list[Entry]:
@@ -180,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             entries |= {entry["file"]: entry for entry in add(network)}
             save([entries[name] for name in sorted(entries)])
         save([entries[name] for name in sorted(entries)])
-    except (UserError, ValueError, OSError) as error:
+    except (UserError, RuntimeMissingError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
