@@ -23,7 +23,7 @@ _TEACHER = {"distill": "cifar10", "distill_weight": 0.9, "distill_temperature": 
 _BINARY = {"fmb": True, "attention_scale": True, "calibration": 300, **_TEACHER}
 _SHORT = {**_BINARY, "batch_size": 32, "learning_rate": 1e-2}
 
-# Of few images: smaller batches give as many steps as CIFAR-10's recipes have.
+# Few images: smaller batches, so that an epoch has more steps.
 _SVHN = {"dataset": "svhn_cropped", "epochs": 100, "batch_size": 64}
 _SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
 

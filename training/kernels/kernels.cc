@@ -333,7 +333,7 @@ class ScaleShift : public ScaleShiftKernel {
     const auto* shortcut = add ? Data<V>(context->input(3)) : nullptr;
     auto* to = Data<V>(result);
     auto* sign = signs ? Data<V>(signs) : nullptr;
-    const auto apply = [&](auto rectified, auto adds, auto rectifies, auto gives_signs) {
+    const auto apply = [&](auto rectifies_x, auto adds, auto rectifies, auto gives_signs) {
       layout.ForImages(context, [&](int64_t image, auto lanes) {
         constexpr int kWidth = decltype(lanes)::value;
         const auto one = V::Store(1.0f), minus_one = V::Store(-1.0f);
@@ -345,7 +345,7 @@ class ScaleShift : public ScaleShiftKernel {
           layout.ForSpans(image, block, [&](int64_t offset, int64_t h) {
             const int64_t inside = frame.Displacement(layout, image, h) + offset;
             for (int i = 0; i < kWidth; ++i) {
-              float value = Rectified<rectified>(V::Load(from[offset + i]));
+              float value = Rectified<rectifies_x>(V::Load(from[offset + i]));
               value = value * a.value[i] + b.value[i];
               if (adds) value += V::Load(shortcut[offset + i]);
               if (rectifies) value = value > 0.0f ? value : 0.0f;
@@ -356,10 +356,12 @@ class ScaleShift : public ScaleShiftKernel {
         }
       });
     };
-    WithConstant(rectify_, [&](auto rectified) {
+    WithConstant(rectify_, [&](auto rectifies_x) {
       WithConstant(add, [&](auto adds) {
         WithConstant(relu_, [&](auto rectifies) {
-          WithConstant(signs, [&](auto signs) { apply(rectified, adds, rectifies, signs); });
+          WithConstant(signs, [&](auto gives_signs) {
+            apply(rectifies_x, adds, rectifies, gives_signs);
+          });
         });
       });
     });
@@ -447,11 +449,13 @@ class ScaleShiftGrad : public ScaleShiftKernel {
         }
       });
     };
-    WithConstant(rectify_, [&](auto of_x) {
+    WithConstant(rectify_, [&](auto rectified_x) {
       WithConstant(add, [&](auto adds) {
         WithConstant(relu_, [&](auto rectified) {
-          WithConstant(sign, [&](auto signs) {
-            WithConstant(second, [&](auto copies) { apply(of_x, adds, rectified, signs, copies); });
+          WithConstant(sign, [&](auto gave_signs) {
+            WithConstant(second, [&](auto gave_copies) {
+              apply(rectified_x, adds, rectified, gave_signs, gave_copies);
+            });
           });
         });
       });
