@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -56,6 +57,23 @@ def test_a_run_becomes_weights_with_the_error_of_the_file(finish, folder, capsys
     assert 'SEResNet14Bin(weights="digits")' in table
     assert f"{facts['test_error']:.2f} % of 1,234" in table
     assert "CC BY 4.0" in table
+
+
+def test_the_run_that_it_started_from_is_named_too(finish, folder, tmp_path):
+    run, _ = finish()
+    first = tmp_path / "first"
+    shutil.copytree(run, first)
+    content = json.loads((run / "config.json").read_text())
+    content["config"]["start_from"] = str(first)
+    (run / "config.json").write_text(json.dumps(content))
+
+    assert export.main([str(run)]) == 0
+
+    flags = "--fmb --dataset digits --epochs 3"
+    assert pretrained.load("digits").metadata["training"] == (
+        f"python -m training.fit {flags} --out runs/first && "
+        f"python -m training.fit {flags} --start-from {first} --out runs/run"
+    )
 
 
 def test_another_network_than_the_builders_default_is_refused(finish, folder, capsys):

@@ -40,6 +40,8 @@ def read_rows(path: Path) -> list[Row]:
 def training_command(run: Path) -> str:
     """The `training.fit` command of a run's configuration, but for what is the default.
 
+    Where the run started from another one's network, that one's command comes first.
+
     Raises:
         UserError: There is no configuration, or it is damaged.
     """
@@ -47,9 +49,13 @@ def training_command(run: Path) -> str:
         stored = json.loads((run / "config.json").read_text())["config"]
         known = Config().decisive().keys() - {"precision", "kernels"}
         values = {key: value for key, value in stored.items() if key in known}
-        return Config(**values, out=Path("runs") / run.name).command
+        config = Config(**values, out=Path("runs") / run.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{run / 'config.json'} is damaged: {error}") from error
+    start = Path(config.start_from or "")
+    if config.start_from and (start / "config.json").exists():
+        return f"{training_command(start)} && {config.command}"
+    return config.command
 
 
 class RunFolder:
