@@ -5,26 +5,33 @@ from larq_seresnet.layers import FMB
 
 
 class FMBSchedule(tf.keras.callbacks.Callback):
-    """Binarizes the gates for the first epochs only; afterwards they are soft.
+    """Binarizes the gates in some of the epochs only; in the others they are soft.
 
-    P1 speaks of gates that "during the early stages of training are forcibly binarized". Works with
-    `initial_epoch`, so that a resumed training does as the uninterrupted one.
+    P1 speaks of gates that "during the early stages of training are forcibly binarized". The other
+    way round, binarized gates in the late epochs only, gives a network with FMB too, and a better
+    one. Works with `initial_epoch`, so that a resumed training does as the uninterrupted one.
 
     Example:
-        >>> model.fit(images, labels, epochs=30, callbacks=[FMBSchedule(epochs=10)])
+        >>> early = FMBSchedule(epochs=10)  # FMB in the first 10 epochs
+        >>> late = FMBSchedule(start=10)  # soft gates in the first 10 epochs, then FMB
+        >>> model.fit(images, labels, epochs=30, callbacks=[late])
 
     Args:
-        epochs: How many epochs FMB is on, counted from the training's first.
+        epochs: How many epochs FMB is on; by default all from `start` on.
+        start: How many epochs of the training come before.
 
     Raises:
-        ValueError: `epochs` is negative; or, when training starts, the model has no FMB to switch.
+        ValueError: `epochs` or `start` is negative; or, when training starts, the model has no FMB
+            to switch.
     """
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int | None = None, start: int = 0) -> None:
         super().__init__()
-        if epochs < 0:
-            raise ValueError(f"epochs must not be negative, not {epochs}")
+        for name, value in (("epochs", epochs), ("start", start)):
+            if value is not None and value < 0:
+                raise ValueError(f"{name} must not be negative, not {value}")
         self.epochs = epochs
+        self.start = start
 
     def set_model(self, model: tf.keras.Model) -> None:
         """Find the FMB layers."""
@@ -35,7 +42,8 @@ class FMBSchedule(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Switch FMB, and retrace the model's functions where that changed something."""
-        enabled = epoch < self.epochs
+        end = float("inf") if self.epochs is None else self.start + self.epochs
+        enabled = self.start <= epoch < end
         if all(layer.enabled == enabled for layer in self._layers):
             return
         for layer in self._layers:

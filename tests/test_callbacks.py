@@ -34,6 +34,15 @@ def test_fmb_is_on_for_the_first_epochs_only(trained):
     assert not set(second.tolist()) <= {0.0, 1.0}
 
 
+def test_fmb_can_be_on_for_the_last_epochs_only(images):
+    model = SEResNet14Bin(width=4)
+    schedule = FMBSchedule(start=1)
+    schedule.set_model(model)
+    for epoch, binarized in ((0, False), (1, True), (2, True)):
+        schedule.on_epoch_begin(epoch)
+        assert (set(gate_values(model, images).tolist()) <= {0.0, 1.0}) == binarized
+
+
 def test_training_uses_the_soft_gates_after_the_first_epochs(trained, images):
     model, _ = trained
 
@@ -68,6 +77,8 @@ def test_the_schedule_needs_something_to_switch():
         FMBSchedule(1).set_model(model)
     with pytest.raises(ValueError, match="must not be negative"):
         FMBSchedule(-1)
+    with pytest.raises(ValueError, match="start must not be negative"):
+        FMBSchedule(start=-1)
 
 
 def operations(function, model, images):

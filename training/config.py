@@ -37,6 +37,7 @@ class Config:
     attention_scale: bool = flag(False, "scale the gates' pre-activation, so that none saturates")
     fmb: bool = flag(False, "binarize the gates: feature map binarization")
     fmb_epochs: int | None = flag(None, "FMB for the first N epochs only (default: for all)")
+    fmb_start: int = flag(0, "soft gates for the first N epochs, and FMB after them")
     gradient: Literal["ste", "cut"] = flag(
         "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
     )
@@ -98,10 +99,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        for name in ("seed", "padding", "cutout", "calibration"):
+        for name in ("seed", "padding", "cutout", "calibration", "fmb_start"):
             value = getattr(self, name)
             if value < 0:
-                raise ValueError(f"--{name} must not be negative, not {value}")
+                raise ValueError(f"--{name.replace('_', '-')} must not be negative, not {value}")
         for name in ("learning_rate", "distill_temperature"):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
@@ -114,6 +115,12 @@ class Config:
             raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
         if self.fmb_epochs is not None and not self.fmb:
             raise ValueError("--fmb-epochs needs --fmb")
+        if self.fmb_start and not self.fmb:
+            raise ValueError("--fmb-start needs --fmb")
+        if self.fmb_start and self.fmb_epochs is not None:
+            raise ValueError("--fmb-start and --fmb-epochs exclude each other")
+        if self.fmb_start >= self.epochs:
+            raise ValueError(f"--fmb-start must be less than --epochs, {self.epochs}")
         if self.fmb and self.gate == "none":
             raise ValueError("--fmb needs a gate, not --gate none")
         if self.freeze_gates and self.gate == "none":

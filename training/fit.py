@@ -122,8 +122,8 @@ def _train(
         return shares.rebatch(share) if several else shares
 
     callbacks: list[Any] = [*extra, *group.callbacks()]
-    if config.fmb_epochs is not None:
-        callbacks.append(FMBSchedule(config.fmb_epochs))
+    if config.fmb_epochs is not None or config.fmb_start:
+        callbacks.append(FMBSchedule(config.fmb_epochs, config.fmb_start))
     callbacks.append(Recorder(folder, model, dataset, log, records, config.batch_size))
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
