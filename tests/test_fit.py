@@ -223,6 +223,7 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--freeze-gates", "--activations", "binary"], "needs --activations float"),
         (["--attention-scale", "--gate", "none"], "--attention-scale needs a gate"),
         (["--label-smoothing", "1.5"], "--label-smoothing must be from 0 to 1, not 1.5"),
+        (["--warmup", "1"], "--warmup must be at least 0 and less than 1"),
         (["--weight-decay", "-1"], "--weight-decay must be from 0 to 1"),
         (["--cutout", "-1"], "--cutout must not be negative"),
         (["--distill-weight", "0.5"], "need --distill"),

@@ -55,8 +55,9 @@ class Config:
     optimizer: Literal["adam", "sgd"] = flag("adam", "sgd has Nesterov momentum 0.9")
     learning_rate: float = flag(5e-3, "the schedule's highest")
     schedule: Literal["constant", "cosine", "one-cycle"] = flag(
-        "one-cycle", "of the learning rate; one-cycle rises over the first 20 % of the steps"
+        "one-cycle", "of the learning rate; one-cycle rises at first (--warmup)"
     )
+    warmup: float = flag(0.2, "share of the steps over which one-cycle rises")
     weight_decay: float = flag(0.0, "share of each weight that a step removes, times its rate")
     label_smoothing: float = flag(0.0, "share of the label that is spread over all classes")
     padding: int = flag(4, "black pixels on each side of training images, before random crops")
@@ -111,6 +112,8 @@ class Config:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1, not {value}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"--warmup must be at least 0 and less than 1, not {self.warmup}")
         if self.width % self.reduction:
             raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
         if self.fmb_epochs is not None and not self.fmb:

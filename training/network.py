@@ -42,7 +42,7 @@ def optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:
     if config.schedule == "cosine":
         rate = tf.keras.optimizers.schedules.CosineDecay(rate, total)
     if config.schedule == "one-cycle":
-        warmup = max(1, total // 5)
+        warmup = max(1, int(total * config.warmup))
         rate = tf.keras.optimizers.schedules.CosineDecay(
             rate / 25, total - warmup, warmup_target=rate, warmup_steps=warmup
         )
