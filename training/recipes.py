@@ -35,6 +35,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "svhn": _SVHN_BINARY,
     "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary"},
     # Too few epochs to see an image's crops; soft gates learn faster at first.
-    "2-epochs": {**_SHORT, "epochs": 2, "batch_size": 16, "padding": 0, "fmb_start": 1},
+    "2-epochs": {
+        **_SHORT,
+        "epochs": 2,
+        "batch_size": 16,
+        "warmup": 0.4,
+        "padding": 0,
+        "fmb_start": 1,
+    },
     "6-epochs": {**_SHORT, "epochs": 6, "batch_size": 32, "padding": 1, "fmb_start": 3},
 }
