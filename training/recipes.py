@@ -6,6 +6,7 @@ the smallest error, of which the README says what each ingredient gave:
 best-float         the teacher of the others; export it first (`python -m training.export`)
 best               1-bit weights, FMB
 best-fully-binary  1-bit weights and activations, FMB
+best-2, best-fully-binary-2  train these two on, for another cycle of the learning rate
 2-epochs, 6-epochs 1-bit weights, FMB, in a short time
 svhn-float, svhn, svhn-fully-binary  the first three on SVHN; svhn-float is the teacher
 """
@@ -21,6 +22,7 @@ _FLOAT = {
 }
 _TEACHER = {"distill": "cifar10", "distill_weight": 0.9, "distill_temperature": 2.0}
 _BINARY = {"fmb": True, "attention_scale": True, "calibration": 300, **_TEACHER}
+_FULLY_BINARY = {**_BINARY, "activations": "binary"}
 _SHORT = {**_BINARY, "learning_rate": 1e-2}
 
 # Few images: smaller batches, so that an epoch has more steps.
@@ -30,10 +32,17 @@ _SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "best-float": {**_FLOAT, "epochs": 60},
     "best": {**_BINARY, "epochs": 80},
-    "best-fully-binary": {**_BINARY, "activations": "binary", "epochs": 140},
+    "best-2": {**_BINARY, "start_from": "runs/best", "epochs": 45, "learning_rate": 1e-2},
+    "best-fully-binary": {**_FULLY_BINARY, "epochs": 140},
+    "best-fully-binary-2": {
+        **_FULLY_BINARY,
+        "start_from": "runs/best-fully-binary",
+        "epochs": 120,
+        "learning_rate": 2e-2,
+    },
     "svhn-float": {**_FLOAT, **_SVHN},
     "svhn": _SVHN_BINARY,
-    "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary"},
+    "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary", "learning_rate": 1e-2},
     # Too few epochs to see an image's crops; soft gates learn faster at first.
     "2-epochs": {
         **_SHORT,
