@@ -23,7 +23,7 @@ _FLOAT = {
 _TEACHER = {"distill": "cifar10", "distill_weight": 0.9, "distill_temperature": 2.0}
 _BINARY = {"fmb": True, "attention_scale": True, "calibration": 300, **_TEACHER}
 _FULLY_BINARY = {**_BINARY, "activations": "binary"}
-_SHORT = {**_BINARY, "learning_rate": 1e-2}
+_SHORT = {**_BINARY, "batch_size": 16, "learning_rate": 1e-2}
 
 # Few images: smaller batches, so that an epoch has more steps.
 _SVHN = {"dataset": "svhn_cropped", "epochs": 100, "batch_size": 64}
@@ -44,13 +44,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "svhn": _SVHN_BINARY,
     "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary", "learning_rate": 1e-2},
     # Too few epochs to see an image's crops; soft gates learn faster at first.
-    "2-epochs": {
-        **_SHORT,
-        "epochs": 2,
-        "batch_size": 16,
-        "warmup": 0.4,
-        "padding": 0,
-        "fmb_start": 1,
-    },
-    "6-epochs": {**_SHORT, "epochs": 6, "batch_size": 32, "padding": 1, "fmb_start": 3},
+    "2-epochs": {**_SHORT, "epochs": 2, "warmup": 0.4, "padding": 0, "fmb_start": 1},
+    "6-epochs": {**_SHORT, "epochs": 6, "padding": 1, "fmb_start": 3},
 }
