@@ -8,8 +8,8 @@ class FMBSchedule(tf.keras.callbacks.Callback):
     """Binarizes the gates in some of the epochs only; in the others they are soft.
 
     P1 speaks of gates that "during the early stages of training are forcibly binarized". The other
-    way round, binarized gates in the late epochs only, gives a network with FMB too, and a better
-    one. Works with `initial_epoch`, so that a resumed training does as the uninterrupted one.
+    way round, binarized gates in the late epochs only, gives a network with FMB too. Works with
+    `initial_epoch`, so that a resumed training does as the uninterrupted one.
 
     Example:
         >>> early = FMBSchedule(epochs=10)  # FMB in the first 10 epochs
@@ -42,8 +42,8 @@ class FMBSchedule(tf.keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Switch FMB, and retrace the model's functions where that changed something."""
-        end = float("inf") if self.epochs is None else self.start + self.epochs
-        enabled = self.start <= epoch < end
+        done = epoch - self.start
+        enabled = done >= 0 and (self.epochs is None or done < self.epochs)
         if all(layer.enabled == enabled for layer in self._layers):
             return
         for layer in self._layers:
