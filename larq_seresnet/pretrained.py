@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.files import write_atomically
 from larq_seresnet.layers import SqueezeExcite
 
 FOLDER = Path(__file__).parent / "weights"

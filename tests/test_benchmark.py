@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from larq_seresnet.models import SEResNet14Bin
-from training import UserError, data
+from training import UserError
 from training.benchmark import __main__ as benchmark
 from training.benchmark import report
 from training.benchmark.turns import Task, Turn
+from training.trainer import data
 
 TINY = ["--dataset", "digits", "--widths", "4", "--batch-size", "16", "--rounds", "2"]
 

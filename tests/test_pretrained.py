@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from larq_seresnet import pretrained
 from larq_seresnet.models import SEResNet14, SEResNet14Bin
-from training import data, export
+from training.publishing import export
+from training.trainer import data
 
 VARIANTS = {
     "seresnet14": SEResNet14,

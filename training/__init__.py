@@ -3,7 +3,7 @@
 import os
 
 import larq_seresnet  # before TensorFlow: it chooses Keras 2
-from larq_seresnet.convert.console import silence
+from larq_seresnet.console import silence
 
 
 class UserError(Exception):

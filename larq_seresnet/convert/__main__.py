@@ -9,8 +9,8 @@ import logging
 import sys
 from pathlib import Path
 
-from larq_seresnet.convert.console import run_command, silence
-from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.console import run_command, silence
+from larq_seresnet.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -25,7 +25,8 @@ def _convert(args: argparse.Namespace) -> None:
         raise NotADirectoryError(f"there is no folder {args.out.parent}")
     log.info("loading %s", args.source)
     with silence():  # TensorFlow talks about GPUs it does not find
-        from larq_seresnet.convert import report, run_conversion, sources
+        from larq_seresnet import sources
+        from larq_seresnet.convert import report, run_conversion
     source = sources.load(args.source)
     conversion = run_conversion(
         source.model, args.target, input_type=args.input, metadata=source.metadata

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert.console import silence
+from larq_seresnet.console import silence
 from larq_seresnet.convert.errors import ConversionError
 
 NAMES = {"lce": "LCE", "litert": "TensorFlow Lite"}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from larq_seresnet.convert.console import silence
+from larq_seresnet.console import silence
 from larq_seresnet.convert.errors import ConversionError
 
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from larq_seresnet.convert.console import run_command, silence
-from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.console import run_command, silence
+from larq_seresnet.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,7 +44,7 @@ def _draw(args: argparse.Namespace) -> None:
     with silence():
         from matplotlib import image as pictures
 
-        from larq_seresnet.convert import sources
+        from larq_seresnet import sources
         from larq_seresnet.edge.images import load_image
         from larq_seresnet.eigencam import eigencam
         from larq_seresnet.eigencam.overlay import overlay

@@ -9,8 +9,8 @@ import io
 import sys
 from pathlib import Path
 
-from larq_seresnet.convert.console import Progress, run_command, silence
-from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.console import Progress, run_command, silence
+from larq_seresnet.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _inspect(args: argparse.Namespace) -> None:
     with silence():
-        from larq_seresnet.convert import sources
+        from larq_seresnet import sources
         from larq_seresnet.datasets import known_dataset, load_images
         from larq_seresnet.inspect import gate_statistics, tables
     networks = {}

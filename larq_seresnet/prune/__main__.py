@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from larq_seresnet.convert.console import Progress, run_command, silence
-from larq_seresnet.convert.files import write_atomically
+from larq_seresnet.console import Progress, run_command, silence
+from larq_seresnet.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +47,7 @@ def _prune(args: argparse.Namespace) -> None:
     if args.out.suffix != ".keras" or not args.out.parent.is_dir():
         raise ValueError(f"--out must be a .keras file in a folder that exists, not {args.out}")
     with silence():
-        from larq_seresnet.convert import sources
+        from larq_seresnet import sources
         from larq_seresnet.datasets import known_dataset, load_images
         from larq_seresnet.prune.removal import remove
         from larq_seresnet.prune.selection import select

@@ -24,11 +24,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from larq_seresnet.convert.files import write_atomically
-from training import UserError, data, flags
+from larq_seresnet.files import write_atomically
+from training import UserError, flags
 from training.benchmark import machine, report
 from training.benchmark.turns import WARM_UP_STEPS, Task, Worker, clock
 from training.flags import flag
+from training.trainer import data
 
 Name = Literal["fit", "plain", "torch-float32", "torch-bfloat16", "fit-input", "plain-input"]
 

@@ -6,9 +6,9 @@ from typing import Any, cast
 import tensorflow as tf
 
 from larq_seresnet.models import SEResNet14Bin
-from training import data, fit, recorder
 from training.benchmark.turns import WARM_UP_STEPS, Baton, Task, Turn, clock
-from training.config import Config
+from training.trainer import data, fit, recorder
+from training.trainer.config import Config
 
 INPUT_FACTOR = 10  # the input alone is faster: more steps a turn
 

@@ -18,11 +18,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from larq_seresnet.convert.files import write_atomically
-from training import flags, hardware, network
+from larq_seresnet.files import write_atomically
+from training import flags
 from training.command import ending
-from training.config import Config, Kernels
 from training.flags import flag
+from training.trainer import hardware, network
+from training.trainer.config import Config, Kernels
 
 WARM_UP_STEPS = 8
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from training import data
 from training.benchmark.turns import WARM_UP_STEPS, Baton, Task, Turn, clock
-from training.config import Config
+from training.trainer import data
+from training.trainer.config import Config
 
 PADDING = Config().padding
 

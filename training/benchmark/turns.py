@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from training import UserError, data
+from training import UserError
+from training.trainer import data
 
 WARM_UP_STEPS = 4  # at the head of each turn: what was fetched while others worked is used up
 

@@ -1,5 +1,5 @@
 // What a training step of an SE-ResNet does between its convolutions, in as few passes over memory
-// as it takes: batch norm, gates, shortcut and ReLU; sign and padding. See training/fused.py.
+// as it takes: batch norm, gates, shortcut and ReLU; sign and padding. See training/trainer/fused.py.
 //
 // Feature maps are (batch, height, width, channels) in float32 or bfloat16; every sum is float32.
 // Images are shared out among threads and summed up in order: results do not depend on timing.

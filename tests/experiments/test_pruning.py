@@ -1,0 +1,39 @@
+import json
+
+import pytest
+
+from training.experiments import pruning
+from training.trainer import fit
+
+
+@pytest.mark.slow
+def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
+    run = tmp_path / "digits"
+    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--batch-size", "128"]
+    fit.main([*flags, "--epochs", "1", "--out", str(run)])
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    arguments = ["--run", str(run), "--thresholds", "0", "0.6", "--epochs", "1", *folders]
+
+    pruning.main(arguments)
+
+    found = {
+        file.stem: json.loads(file.read_text())
+        for file in (tmp_path / "results" / "digits").glob("*.json")
+    }
+    assert set(found) == {"unpruned", "0", "0.6"}
+    control, pruned = found["unpruned"], found["0.6"]
+    assert control["removed"] == []
+    assert 0 < sum(pruned["removed"]) < sum(pruned["channels"])
+    assert pruned["weights"] < control["weights"]
+    assert pruned["float32_bytes"] < control["float32_bytes"]
+    assert 0 <= pruned["test_error"] <= 100
+    assert found["0"]["images_with_changed_gates"] == [0] * 6
+
+    capsys.readouterr()
+    pruning.main(arguments)
+    assert "epoch 1" not in capsys.readouterr().out
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(SystemExit, match="is no finished run: it has no"):
+        pruning.main(["--run", str(tmp_path / "nowhere")])

@@ -1,0 +1,339 @@
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+from training import UserError
+from training.experiments.arms import ARMS
+from training.experiments.report import __main__ as report
+from training.experiments.report import claims, page, runs, statistics, tables
+
+RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005}
+
+
+def write_run(
+    root, name, seed, errors, *, dataset="cifar10", between=0.5, rate=None, calibrated=None
+):
+    """A run's folder as `training.fit` and the queue leave it, with the given test errors."""
+    arm = ARMS[name]
+    rate = rate or RATES[arm.group]
+    config = arm.config(learning_rate=rate, epochs=len(errors), seed=seed, dataset=dataset)
+    folder = root / f"{dataset}_{name}_seed{seed}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": config.decisive()}))
+    rows = [f"{i},{error + 1},{error},30" for i, error in enumerate(errors, 1)]
+    header = "epoch,train_error,test_error,seconds"
+    (folder / "results.csv").write_text(f"epoch,test_error\n{len(errors)},{errors[-1] - 2}\n")
+    (folder / "log.csv").write_text("\n".join([header, *rows]) + "\n")
+    if calibrated:
+        lines = [f"{i},{error}" for i, error in enumerate(calibrated, 1)]
+        (folder / "calibrated.csv").write_text("\n".join(["epoch,test_error", *lines]) + "\n")
+    if config.gate != "none":
+        low = 0 if config.gate == "sigmoid" else -1
+        bins = [f"bin_{i:02d}" for i in range(20)]
+        lines = [",".join(["epoch,module,fmb,low,high,channels,open,ever_open,always_open", *bins])]
+        for epoch in range(1, len(errors) + 1):
+            middle = between / epoch
+            shares = [(1 - middle) * 0.6, *[middle / 18] * 18, (1 - middle) * 0.4]
+            fixed = [epoch, 1, int(config.fmb), low, 1, 16, 0.4, 0.9, 0.1]
+            lines.append(",".join(map(str, [*fixed, *shares])))
+        (folder / "gates.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def curve(end, length=10, start=70.0):
+    return np.linspace(start, end, length).tolist()
+
+
+def load(*folders):
+    found, _ = runs.load(folders)
+    return found
+
+
+def verdict(claim, found):
+    return claims.judge(claim, found).verdict
+
+
+def claim_named(text):
+    return next(claim for claim in claims.PAPER if claim.text == text)
+
+
+LOWERS = claim_named("FMB lowers sigmoid's error")
+FEWER = claim_named("FMB reaches 30 % error in fewer epochs")
+CLOSE = claim_named("After 100 epochs the arms are close together")
+
+
+def two_arms(root, fmb, without, length=9):
+    """Runs whose errors are constant."""
+    folders = [write_run(root, "sigmoid_fmb", i, [e] * length) for i, e in enumerate(fmb)]
+    folders += [write_run(root, "sigmoid", i, [e] * length) for i, e in enumerate(without)]
+    return load(*folders)
+
+
+@pytest.mark.parametrize(
+    ("fmb", "without", "expected"),
+    [
+        ([20, 21, 22], [40, 41, 42], "reproduced"),
+        ([40, 41, 42], [20, 21, 22], "reversed"),
+        ([40, 41, 42], [40.2, 41, 41.8], "not reproduced"),  # far from half of 44.64 %
+        ([20, 41, 60], [30, 40, 55], "undecided"),  # too noisy to tell
+        ([20], [40, 41, 42], "undecided"),
+        ([], [40, 41, 42], "undecided"),
+        ([20, 20], [40, 40], "reproduced"),  # no spread at all
+        ([20, 20], [20, 20], "not reproduced"),
+    ],
+)
+def test_verdict_on_the_errors_of_two_arms(fmb, without, expected, tmp_path):
+    assert verdict(LOWERS, two_arms(tmp_path, fmb, without)) == expected
+
+
+def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
+    claim = claim_named(
+        "FMB lowers sigmoid's error on the SVHN subset (8,886 / 7,136), after 10 epochs"
+    )
+    errors = {
+        "cifar10": {"sigmoid_fmb": 60, "sigmoid": 20},
+        "svhn_cropped": {"sigmoid_fmb": 5, "sigmoid": 9},
+    }
+    found = load(
+        *(
+            write_run(tmp_path, arm, seed, [error] * 10, dataset=dataset)
+            for dataset, arms in errors.items()
+            for arm, error in arms.items()
+            for seed in range(2 if dataset == "cifar10" else 3)
+        )
+    )
+
+    outcome = claims.judge(claim, found)
+
+    assert outcome.seeds == (3, 3)
+    assert outcome.effect.value == pytest.approx(4)
+
+
+def test_calibrated_errors_are_judged_where_runs_ended(tmp_path):
+    claim = claims.CALIBRATED[0]
+    assert claim.text == "FMB lowers sigmoid's error"
+
+    at_10 = two_arms(tmp_path / "10", [30, 31], [20, 21], length=10)
+    at_12 = two_arms(tmp_path / "12", [30, 31], [20, 21], length=12)
+
+    assert verdict(claim, at_10) == "reversed"
+    assert claims.judge(claim, at_12).seeds == (0, 0)
+
+
+def test_the_difference_has_welchs_interval():
+    difference = statistics.difference([5.0, 7.0], [1.0, 2.0, 3.0])
+
+    # By hand: s1^2/n1 = 1, s2^2/n2 = 1/3; Welch's degrees of freedom 1.684, t(0.975) = 5.262
+    degrees = (4 / 3) ** 2 / (1**2 / 1 + (1 / 3) ** 2 / 2)
+    from scipy.stats import t
+
+    half = t.ppf(0.975, degrees) * (4 / 3) ** 0.5
+    assert difference.value == 4
+    assert difference.low == pytest.approx(4 - half)
+    assert difference.high == pytest.approx(4 + half)
+
+
+def test_one_lucky_epoch_does_not_count(tmp_path):
+    (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 29, 40, 30, 28, 35, 29]))
+
+    assert run.epochs_to(30) == 4
+    assert run.epochs_to(28) == math.inf
+    assert run.epochs_to(35) == 4
+
+
+def test_an_error_reached_in_the_last_epoch_alone_is_not_reached(tmp_path):
+    (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 40, 30]))
+
+    assert run.epochs_to(30) == math.inf
+    assert run.epochs_to(40) == 2
+
+
+def reaching(epoch, length):
+    return [40.0] * (epoch - 1) + [29.0] * (length - epoch + 1)
+
+
+def test_epochs_to_an_error_compare_only_runs_that_are_long_enough(tmp_path):
+    found = load(
+        write_run(tmp_path, "sigmoid_fmb", 0, reaching(8, 30)),
+        write_run(tmp_path, "sigmoid_fmb", 1, reaching(9, 30)),
+        write_run(tmp_path, "sigmoid", 0, reaching(23, 30)),
+        write_run(tmp_path, "sigmoid", 1, reaching(24, 30)),
+        write_run(tmp_path, "sigmoid", 2, [40.0] * 10),  # says nothing of epoch 23
+    )
+
+    outcome = claims.judge(FEWER, found)
+
+    assert outcome.verdict == "reproduced"
+    assert outcome.seeds == (2, 2)
+    assert outcome.effect.value == pytest.approx(15)
+
+
+def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
+    claim = next(claim for claim in claims.CALIBRATED if claim.text == FEWER.text)
+    noise = [61.0] * 10
+    found = load(
+        write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 10)),
+        write_run(tmp_path, "sigmoid_fmb", 1, noise, calibrated=reaching(5, 10)),
+        write_run(tmp_path, "sigmoid_fmb", 2, noise),
+        write_run(tmp_path, "sigmoid_fmb", 3, noise, calibrated=reaching(1, 4)),  # not all epochs
+        write_run(tmp_path, "sigmoid", 0, noise, calibrated=reaching(8, 10)),
+        write_run(tmp_path, "sigmoid", 1, noise, calibrated=reaching(8, 10)),
+    )
+
+    outcome = claims.judge(claim, found)
+
+    assert (outcome.verdict, outcome.seeds) == ("reproduced", (2, 2))
+    assert outcome.effect.value == pytest.approx(3)
+    rows = {row[0]: row[1:3] for row in tables.table_3(found, calibrated=True).rows}
+    assert rows == {"sigmoid": ["23", "8.0 (8, 8)"], "sigmoid + FMB": ["9", "5.0 (5, 5)"]}
+
+
+def test_a_seed_that_never_gets_there_leaves_the_claim_undecided(tmp_path):
+    found = load(
+        write_run(tmp_path, "sigmoid_fmb", 0, reaching(8, 30)),
+        write_run(tmp_path, "sigmoid_fmb", 1, reaching(9, 30)),
+        write_run(tmp_path, "sigmoid", 0, reaching(23, 30)),
+        write_run(tmp_path, "sigmoid", 1, [40.0] * 30),
+        write_run(tmp_path, "sigmoid", 2, reaching(25, 30)),
+    )
+
+    outcome = claims.judge(FEWER, found)
+
+    assert (outcome.verdict, outcome.reason) == ("undecided", "a seed did not get there")
+
+
+@pytest.mark.parametrize(
+    ("fmb", "without", "expected"),
+    [
+        ([12.0, 12.1], [12.1, 12.2], "reproduced"),
+        ([12.0, 12.1], [22.0, 22.1], "not reproduced"),
+        ([12.0, 16.0], [12.0, 15.0], "undecided"),
+        ([12.0], [12.0], "undecided"),
+    ],
+)
+def test_verdict_on_arms_that_are_claimed_to_be_close(fmb, without, expected, tmp_path):
+    assert verdict(CLOSE, two_arms(tmp_path, fmb, without, length=100)) == expected
+
+
+def test_gates_are_compared_within_each_run(tmp_path):
+    claim = next(claim for claim in claims.PAPER if claim.kind == "within")
+    folders = [
+        write_run(tmp_path, "sigmoid", seed, curve(30), between=between)
+        for seed, between in enumerate((0.2, 0.5))
+    ]
+
+    outcome = claims.judge(claim, load(*folders))
+
+    assert outcome.effect.value == pytest.approx(100 * np.mean([0.2 - 0.02, 0.5 - 0.05]))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A report on some of the runs, one of them of no arm."""
+    root = tmp_path_factory.mktemp("results")
+    folders = [
+        write_run(root, name, seed, curve(end + seed))
+        for name, end in [("sigmoid", 40), ("sigmoid_fmb", 25), ("tanh", 35), ("float32", 20)]
+        for seed in range(3)
+    ]
+    other = write_run(root, "sigmoid", 7, curve(30))
+    config = json.loads((other / "config.json").read_text())
+    config["config"]["schedule"] = "cosine"
+    (other / "config.json").write_text(json.dumps(config))
+    out = root / "report"
+    said = report.write([*folders, other], out)
+    return out, said
+
+
+def test_the_report_is_one_page_without_links_to_other_files(written):
+    out, _ = written
+    html = (out / "report.html").read_text()
+
+    sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)
+    assert len(sources) == len(list(out.glob("*.png"))) > 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+
+
+def test_the_tables_hold_the_papers_numbers_beside_the_measured_ones(written):
+    out, _ = written
+    text = (out / "report.md").read_text()
+
+    assert "| sigmoid + FMB | 44.64 % |" in text
+    final = [70 + (40 + seed - 70) * 8 / 9 for seed in range(3)]  # after epoch 9 of 10
+    assert f"{np.mean(final):.2f} ± {np.std(final, ddof=1):.2f} (n = 3)" in text
+    assert "39.00 ± 1.00 (n = 3) | 42.00 ± 1.00 (n = 3)" in text  # calibrated, and in training
+    assert "| 36.27 % |" in text
+    assert "| sigmoid | 23 |" in text
+
+
+def test_the_report_says_what_is_missing_and_what_it_left_out(written):
+    out, said = written
+    text = (out / "report.md").read_text()
+
+    assert "groups of runs are missing" in said
+    assert "CIFAR-10, tanh + FMB, to epoch 10: seed 0, 1, 2" in text
+    assert "CIFAR-10, tanh, to epoch 10" not in text
+    assert "CIFAR-10, sigmoid, to epoch 100: seed 0" in text
+    assert "Left out, since they are no run of an arm: cifar10_sigmoid_seed7" in text
+
+
+def test_nothing_is_missing_when_the_plan_is_done(tmp_path):
+    from training.experiments.plan import NEEDED, steps
+
+    longest = {}
+    for step in steps(NEEDED):
+        longest[step.dataset, step.arm.name, step.seed] = step.epochs
+    folders = [
+        write_run(tmp_path, name, seed, curve(20, length), dataset=dataset)
+        for (dataset, name, seed), length in longest.items()
+    ]
+
+    assert tables.missing(load(*folders)) == []
+
+
+def test_text_in_tables_is_escaped():
+    table = tables.Table("<b>", ["a|b"], [["<i>"]], "")
+
+    assert "<b>" not in page.html(["&"], "", [table], [])
+    assert "a\\|b" in page.markdown([""], "", [table])
+
+
+def test_runs_that_cannot_be_compared(tmp_path):
+    first = write_run(tmp_path / "a", "sigmoid", 0, curve(30))
+    other_rate = write_run(tmp_path / "b", "sigmoid", 1, curve(30), rate=0.5)
+    twin = write_run(tmp_path / "c", "sigmoid", 0, curve(30))
+
+    with pytest.raises(UserError, match=r"one arm with --learning-rate 0\.002 and 0\.5"):
+        runs.load([first, other_rate])
+    with pytest.raises(UserError, match="the same arm and seed"):
+        runs.load([first, twin])
+
+
+@pytest.mark.parametrize("name", ["config.json", "log.csv", "gates.csv"])
+def test_a_damaged_run_is_one_clear_line(name, tmp_path, capsys):
+    folder = write_run(tmp_path, "sigmoid", 0, curve(30))
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(SystemExit) as caught:
+        report.main([str(folder), "--out", str(tmp_path / "report")])
+
+    assert str(caught.value).startswith("training.report: error: ")
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_without_runs(tmp_path):
+    with pytest.raises(SystemExit, match="holds no readable run"):
+        report.main([str(tmp_path / "nothing")])
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    folder = write_run(tmp_path, "sigmoid", 0, curve(30))
+    (tmp_path / "file").write_text("mine")
+
+    with pytest.raises(SystemExit, match="cannot be written to"):
+        report.main([str(folder), "--out", str(tmp_path / "file")])

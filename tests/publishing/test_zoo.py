@@ -1,0 +1,47 @@
+"""Every file in `tflite_models/` is what the table says."""
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from larq_seresnet.convert import graph, runners
+from larq_seresnet.edge import Interpreter
+from training.publishing import zoo
+from training.trainer import data
+
+ENTRIES = zoo.load()
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["file"] for entry in ENTRIES])
+def test_file_is_as_stated(entry):
+    file = (zoo.FOLDER / entry["file"]).read_bytes()
+    assert hashlib.sha256(file).hexdigest() == entry["sha256"]
+    assert len(file) == entry["bytes"]
+    operators = Counter(operator.name for operator in graph.parse(file).operators)
+    assert dict(operators) == entry["operators"]
+    assert graph.parse(file).metadata["larq_seresnet"]
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["file"] for entry in ENTRIES])
+def test_file_classifies_real_images_as_stated(entry, tfds_dir):
+    images, _ = data.load(entry["dataset"], tfds_dir).test
+    first = images[: len(entry["first_classes"])].astype(np.float32)
+    file = (zoo.FOLDER / entry["file"]).read_bytes()
+    (probabilities,) = runners.run(file, entry["target"], [first])
+    assert probabilities.argmax(axis=1).tolist() == entry["first_classes"]
+    on_device = Interpreter(file).predict(first).argmax(axis=1)
+    assert np.sum(on_device != entry["first_classes"]) <= 1  # where a sign turns round
+    assert entry["edge_test_error"] == pytest.approx(entry["test_error"], abs=0.1)
+
+
+def test_no_file_is_missing_from_the_table():
+    files = sorted(path.name for path in zoo.FOLDER.glob("*.tflite"))
+    assert files == sorted(entry["file"] for entry in ENTRIES)
+    assert (zoo.FOLDER / "README.md").read_text() == zoo.table(ENTRIES)
+
+
+def test_an_unfinished_run_is_refused(tmp_path, capsys):
+    assert zoo.main([str(tmp_path)]) == 1
+    assert "no finished run" in capsys.readouterr().err

@@ -1,0 +1,39 @@
+import os
+
+import pytest
+import tensorflow as tf
+
+from larq_seresnet.models import SEResNet14Bin
+from training.trainer import hardware
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_size", "shards"),
+    [(1, 128, 1), (2, 128, 2), (2, 31, 1), (8, 128, 8), (16, 128, 1)],
+)
+def test_every_core_gets_a_shard_unless_it_would_be_tiny(cores, batch_size, shards, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert hardware.shards(batch_size) == shards
+
+
+def test_without_kernels_the_network_is_fitted_itself():
+    model = SEResNet14Bin(width=2)
+    assert hardware.learner(model, "keras", 128) is model
+
+
+def test_threads_cannot_be_changed_any_more():
+    tf.constant(1)  # TensorFlow works already
+    hardware.share_cores("fused", 128)
+
+
+def test_the_profile_lists_the_operators_of_a_step(tmp_path, capsys):
+    from training.benchmark import profile
+
+    flags = ["--kernels", "keras", "--width", "2", "--batch-size", "8", "--steps", "2"]
+    profile.main([*flags, "--csv", str(tmp_path / "profile.csv")])
+
+    lines = (tmp_path / "profile.csv").read_text().splitlines()
+    assert lines[0] == "operator,times_a_step,milliseconds_a_step"
+    assert lines[1].startswith("(the step),1.0,")
+    assert any(line.split(",")[0].endswith("Conv2DBackpropFilter") for line in lines)
+    assert "(all operators)" in capsys.readouterr().out

@@ -1,0 +1,193 @@
+"""The fused kernels against TensorFlow's own operators, and the fused network against Keras's."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_seresnet.models import SEResNet14, SEResNet14Bin
+from training import kernels
+from training.trainer.fused import fused
+
+SHAPES = [
+    (3, 4, 4, 16),
+    (2, 5, 3, 3),
+    (2, 2, 2, 64),
+    (2, 3, 3, 128),
+]  # also such that fill no lanes
+CLOSE = {"float32": {"rtol": 1e-5, "atol": 1e-4}, "bfloat16": {"rtol": 0.02, "atol": 0.06}}
+
+
+@pytest.fixture(autouse=True)
+def _compiled():
+    try:
+        kernels.library()
+    except kernels.UnavailableError as error:
+        pytest.skip(str(error))
+
+
+def draw(shape, dtype="float32"):
+    return tf.cast(tf.random.normal(shape, seed=1), dtype)
+
+
+def gradients(function, inputs):
+    """The results of a function, and the gradients of a weighted sum of them."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        results = tf.nest.flatten(function(*inputs))
+        loss = tf.add_n(
+            [
+                tf.reduce_sum(
+                    tf.cast(result, tf.float32) * tf.random.stateless_normal(result.shape, (0, i))
+                )
+                for i, result in enumerate(results)
+            ]
+        )
+    return [*results, *tape.gradient(loss, inputs)]
+
+
+def assert_same(ours, theirs, dtype):
+    for our, their in zip(ours, theirs, strict=True):
+        assert our.dtype == their.dtype
+        np.testing.assert_allclose(
+            tf.cast(our, tf.float32), tf.cast(their, tf.float32), **CLOSE[dtype]
+        )
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("rectify", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_channel_sums(shape, rectify, dtype):
+    def ours(x):
+        return kernels.channel_sums(x, rectify=rectify)
+
+    def reference(x):
+        values = tf.cast(tf.nn.relu(x) if rectify else x, tf.float32)
+        return tf.reduce_sum(tf.stack([values, values**2]), axis=(2, 3)), tf.identity(x)
+
+    inputs = [draw(shape, dtype)]
+    assert_same(gradients(ours, inputs), gradients(reference, inputs), dtype)
+
+
+@tf.custom_gradient
+def sign(x):
+    return tf.where(x >= 0, tf.ones_like(x), -tf.ones_like(x)), lambda upstream: tf.where(
+        tf.abs(x) <= 1, upstream, tf.zeros_like(upstream)
+    )
+
+
+OPTIONS = [
+    {},
+    {"relu": True},
+    {"copies": 2},
+    {"relu": True, "copies": 2},
+    {"padding": (1, 1, 1, 1)},
+    {"relu": True, "padding": (0, 1, 0, 2)},
+    {"rectify": True},
+    {"rectify": True, "relu": True, "copies": 2},
+    {"rectify": True, "padding": (1, 1, 1, 1)},
+]
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_scale_shift(shape, add, options, dtype):
+    def ours(x, scale, shift, *shortcuts):
+        return kernels.scale_shift(x, scale, shift, shortcuts, **options)
+
+    def reference(x, scale, shift, *shortcuts):
+        x = tf.nn.relu(x) if options.get("rectify") else x
+        y = tf.cast(x, tf.float32) * scale[:, None, None] + shift[:, None, None]
+        for shortcut in shortcuts:
+            y += tf.cast(shortcut, tf.float32)
+        y = tf.cast(tf.nn.relu(y) if options.get("relu") else y, dtype)
+        results = [tf.identity(y) for _ in range(options.get("copies", 1))]
+        if padding := options.get("padding"):
+            frame = [(0, 0), padding[:2], padding[2:], (0, 0)]
+            results.append(tf.pad(sign(y), frame, constant_values=1))
+        return results
+
+    channels = (shape[0], shape[-1])
+    inputs = [draw(shape, dtype), draw(channels), draw(channels), *[draw(shape, dtype)] * add]
+    assert_same(gradients(ours, inputs), gradients(reference, inputs), dtype)
+
+
+def test_a_wrong_shape_is_an_error():
+    x, channels = draw((2, 4, 4, 3)), draw((2, 3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="scale and shift"):
+        kernels.scale_shift(x, draw((2, 4)), draw((2, 4)))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="shortcut"):
+        kernels.scale_shift(x, channels, channels, [draw((2, 4, 4, 4))])
+
+
+NETWORKS = {
+    "float": (SEResNet14, {}, "probabilities"),
+    "weights-only": (SEResNet14Bin, {"fmb": False}, "probabilities"),
+    "fmb": (SEResNet14Bin, {"gate": "tanh"}, "probabilities"),
+    "no attention": (SEResNet14Bin, {"fmb": False, "gate": None}, "probabilities"),
+    # Rounding turns single signs round, after which deeper layers see other inputs.
+    "fully binary": (SEResNet14Bin, {"activations": "binary"}, "block1_add2"),
+}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_fused_network_learns_the_same(name, shards):
+    builder, arguments, last = NETWORKS[name]
+    tf.keras.utils.set_random_seed(0)
+    model = builder(width=4, input_shape=(8, 8, 3), **arguments)
+    model = tf.keras.Model(model.input, model.get_layer(last).output)
+    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
+    start = model.get_weights()
+    results = []
+    for network in (model, fused(model, shards)):
+        model.set_weights(start)
+        with tf.GradientTape() as tape:
+            outputs = network(images, training=True)
+            loss = tf.reduce_sum(outputs * tf.random.stateless_normal(outputs.shape, (0, 1)))
+        learned = tape.gradient(loss, model.trainable_variables)
+        moved = [variable.numpy() for variable in model.non_trainable_variables]
+        results.append([outputs, *learned, *moved, network(images, training=False)])
+        assert len(network.trainable_variables) == len(learned)
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.abs(ours).max() + 1e-5)
+
+
+def test_a_batch_may_be_smaller_than_the_number_of_shards():
+    model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    ours, theirs = fused(model, 4)(images), model(images)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_every_normalization_of_the_network_is_fused():
+    model = SEResNet14Bin(width=2, input_shape=(8, 8, 3), activations="binary")
+    kinds = {type(layer).__name__ for layer in fused(model).layers}
+    assert "FusedBinaryConv" in kinds
+    assert not kinds & {"BatchNormalization", "SqueezeExcite", "Add"}
+    convolutions = [layer for layer in fused(model).layers if "Quant" in type(layer).__name__]
+    assert len(convolutions) == 4  # the first, two shortcuts and the dense layer
+
+
+def test_frozen_normalizations_keep_their_statistics():
+    model = SEResNet14Bin(width=2, input_shape=(8, 8, 3))
+    model.get_layer("bn").trainable = False
+    before = model.get_layer("bn").get_weights()
+    fused(model)(draw((4, 8, 8, 3)), training=True)
+    assert all(map(np.array_equal, before, model.get_layer("bn").get_weights()))
+
+
+def test_without_a_compiler_the_reason_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    with pytest.raises(kernels.UnavailableError, match="compiler"):
+        kernels.library.__wrapped__()
+
+
+def test_a_failing_compiler_leaves_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CXX", "false")
+    with pytest.raises(kernels.UnavailableError, match="failed"):
+        kernels.library.__wrapped__()
+    assert not list((tmp_path / "larq-seresnet").iterdir())

@@ -1,0 +1,78 @@
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_seresnet.prune import prune
+from training import UserError
+from training.trainer import data, fit, network, start
+from training.trainer.config import Config
+
+SMALL = {"dataset": "digits", "width": 4, "fmb": True}
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    """A pruned network of the digits, whose weights nobody trained."""
+    path = tmp_path_factory.mktemp("models") / "pruned.keras"
+    model = network.build(Config(**SMALL))
+    prune(model, data.load("digits").train[0][:50], threshold=0.6).save(path)
+    return path
+
+
+def test_a_pruned_network_is_trained_on(pruned, tmp_path):
+    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--batch-size", "128", "--epochs", "1"]
+    fit.main([*flags, "--start-from", str(pruned), "--out", str(tmp_path / "run")])
+
+    trained = tf.keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+    began = tf.keras.models.load_model(pruned, compile=False)
+    assert [w.shape for w in trained.weights] == [w.shape for w in began.weights]
+    assert not np.array_equal(
+        trained.get_layer("block6_conv2").kernel, began.get_layer("block6_conv2").kernel
+    )
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert config["start_from"] == str(pruned)
+    with pytest.raises(SystemExit, match="holds a run with --start-from"):
+        fit.main([*flags, "--out", str(tmp_path / "run")])
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
+    tf.keras.mixed_precision.set_global_policy(precision)
+    model = start.trained_network(str(pruned), like=network.build(Config(**SMALL)))
+
+    assert model.get_layer("block3_conv2").dtype_policy.name == precision
+    saved = tf.keras.models.load_model(pruned, compile=False)
+    assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
+
+
+def test_gates_can_be_frozen_from_there_on(pruned):
+    like = network.build(Config(**SMALL, freeze_gates=True))
+    model = start.trained_network(str(pruned), like=like)
+
+    assert not model.get_layer("block2_se").trainable_weights
+    assert model.get_layer("block2_conv2").trainable_weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fmb": False}, "has fmb True, not False"),
+        ({"gate": "tanh"}, "has gate sigmoid, not tanh"),
+        ({"width": 8}, "has 4 outputs, not 8"),
+        ({"model": "float"}, "has kernel_quantizer SteSign, not None"),
+        ({"dataset": "cifar10"}, "has mean"),
+        ({"gate": "none", "fmb": False}, "block1_se is a SqueezeExcite there, and is missing"),
+    ],
+    ids=str,
+)
+def test_another_network_than_the_flags_say(changes, message, pruned):
+    like = network.build(Config(**{**SMALL, **changes}))
+    with pytest.raises(UserError, match=message):
+        start.trained_network(str(pruned), like=like)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere.keras is no readable \.keras file"):
+        start.trained_network(str(tmp_path / "nowhere.keras"), like=network.build(Config(**SMALL)))

@@ -1,0 +1,1 @@
+"""The papers' experiments, and this project's own: what they train, measure and report."""

@@ -1,0 +1,187 @@
+"""Makes the files in `tflite_models/` of trained networks, and the table beside them.
+
+    python -m training.zoo seresnet14_bin-cifar10 runs/cifar10_no-fmb
+
+converts each, pretrained weights or a finished run, for both targets (float networks for `litert`
+alone, since Larq Compute Engine adds nothing to them) and evaluates the files on the whole test
+split, each with its target's own interpreter and with `larq_seresnet.edge`, which runs on devices.
+`tflite_models/models.json` holds what was measured; the table in `tflite_models/README.md` is
+written from it. Files of other networks stay as they are.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from larq_seresnet import sources
+from larq_seresnet.convert import graph, run_conversion, runners
+from larq_seresnet.convert.converters import run_converter
+from larq_seresnet.edge import Interpreter, RuntimeMissingError
+from larq_seresnet.files import write_atomically
+from training import UserError
+from training.trainer import data
+from training.trainer.run_folder import training_command
+
+FOLDER = Path(__file__).parents[2] / "tflite_models"
+TARGETS = ("lce", "litert")
+FIRST_IMAGES = 100  # whose classes are stored, to test the files with
+
+Entry = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+def add(name: str, folder: Path = FOLDER) -> list[Entry]:
+    """Convert and evaluate a network for its targets, and write the files.
+
+    Args:
+        name: Of pretrained weights, or a finished run's folder.
+        folder: Where to write.
+
+    Raises:
+        UserError: The run is not finished, or has no data set that can be evaluated.
+        ConversionError: It cannot be converted.
+    """
+    run = Path(name)
+    if run.is_dir() and not (run / "results.json").exists():
+        raise UserError(f"{run} is no finished run: it has no results.json")
+    source = sources.load(name)
+    dataset = source.metadata.get("dataset")
+    if dataset not in data.SOURCES:
+        raise UserError(f"{name}: nothing is known about data set {dataset!r}")
+    training, shown = source.metadata.get("training"), name
+    if run.is_dir():
+        training, shown = training_command(run), f"runs/{run.name}"
+    images, labels = data.load(dataset).test
+    is_float = source.metadata["config"].get("model") == "float"
+    entries = []
+    for target in ("litert",) if is_float else TARGETS:
+        log.info("%s, %s: converting", run.name, target)
+        conversion = run_conversion(source.model, target, metadata=source.metadata)
+        log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
+        pixels = images.astype(np.float32)
+        (probabilities,) = runners.run(conversion.file, target, [pixels])
+        on_device = Interpreter(conversion.file).predict(pixels)
+        file = f"{run.name.replace('-', '_')}_{target}.tflite"
+        write_atomically(folder / file, conversion.file)
+        operators = Counter(operator.name for operator in graph.parse(conversion.file).operators)
+        entries.append(
+            {
+                "file": file,
+                "target": target,
+                "dataset": dataset,
+                "test_error": round(data.top1_error(probabilities, labels), 2),
+                "edge_test_error": round(data.top1_error(on_device, labels), 2),
+                "test_images": len(labels),
+                "keras_test_error": source.metadata["test_error"],
+                "bytes": len(conversion.file),
+                "float32_bytes": len(run_converter(conversion.model, "litert")),
+                "operators": dict(sorted(operators.items())),
+                "sha256": hashlib.sha256(conversion.file).hexdigest(),
+                "first_classes": probabilities[:FIRST_IMAGES].argmax(axis=1).tolist(),
+                "training": training,
+                "conversion": f"python -m larq_seresnet.convert {shown} --target {target} "
+                f"--out tflite_models/{file}",
+            }
+        )
+    return entries
+
+
+def load(folder: Path = FOLDER) -> list[Entry]:
+    """What is known of the files."""
+    path = folder / "models.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def save(entries: Sequence[Entry], folder: Path = FOLDER) -> None:
+    """Write `models.json` and the table."""
+    content = json.dumps(list(entries), indent=1) + "\n"
+    write_atomically(folder / "models.json", content.encode())
+    write_atomically(folder / "README.md", table(entries).encode())
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """The README of the folder."""
+    datasets = sorted({entry["dataset"] for entry in entries})
+    lines = [
+        "# Deployable networks",
+        "",
+        "Input: raw pixels 0 to 255, float32, (1, 32, 32, 3). Output: probabilities. Labels and "
+        "configuration are in each file's metadata. `lce` files need Larq Compute Engine's "
+        "operators (Larq Compute Engine, or `larq_seresnet.edge`); `litert` files run on any "
+        "stock TFLite or LiteRT.",
+        "",
+        "| file | data | error on the test split | by `larq_seresnet.edge` | bytes "
+        "| smaller than float32 | operators |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for entry in entries:
+        lines.append(
+            f"| [{entry['file']}]({entry['file']}) | {entry['dataset']} "
+            f"| {entry['test_error']:.2f} % of {entry['test_images']:,} "
+            f"| {entry['edge_test_error']:.2f} % "
+            f"| {entry['bytes']:,} | {entry['float32_bytes'] / entry['bytes']:.1f} times "
+            f"| {sum(entry['operators'].values())} |"
+        )
+    lines += [
+        "",
+        "Errors are of the files themselves, each run by its target's interpreter (Larq Compute "
+        "Engine's, `ai-edge-litert`'s) and by the one for devices. The float32 file is what "
+        "TensorFlow Lite's converter makes of the same network. The table is written by "
+        "`python -m training.zoo`.",
+        "",
+        "## Data",
+        "",
+        *(f"- {data.SOURCES[name].licence}" for name in datasets),
+        "",
+        "## How each was made",
+    ]
+    for entry in entries:
+        operators = ", ".join(f"{count} {name}" for name, count in entry["operators"].items())
+        lines += [
+            "",
+            f"### {entry['file']}",
+            "",
+            "```sh",
+            entry["training"],
+            entry["conversion"],
+            "```",
+            f"sha256 `{entry['sha256']}`  ",
+            f"operators: {operators}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Add networks to the folder; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.zoo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help="pretrained weights, or a finished run"
+    )
+    args = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        FOLDER.mkdir(exist_ok=True)
+        entries = {entry["file"]: entry for entry in load()}
+        for network in args.networks:
+            entries |= {entry["file"]: entry for entry in add(network)}
+            save([entries[name] for name in sorted(entries)])
+        save([entries[name] for name in sorted(entries)])
+    except (UserError, RuntimeMissingError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The trainer: what `python -m training.fit` needs."""

@@ -1,0 +1,52 @@
+"""The untrained network and the optimizer that a configuration describes."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from larq_seresnet.attention import modules as attention_modules
+from larq_seresnet.models import SEResNet14, SEResNet14Bin
+from training.trainer import data
+from training.trainer.config import Config
+
+
+def build(config: Config) -> tf.keras.Model:
+    """The untrained network, under Keras's global precision policy."""
+    source = data.SOURCES[config.dataset]
+    arguments: dict[str, Any] = {
+        "width": config.width,
+        "reduction": config.reduction,
+        "gate": None if config.gate == "none" else config.gate,
+        "attention_scale": config.attention_scale,
+        "fmb": config.fmb,
+        "gradient": config.gradient,
+        "classes": len(source.labels),
+        "input_shape": (source.size, source.size, 3),
+        "mean": source.mean,
+        "variance": source.variance,
+    }
+    if config.model == "float":
+        model = SEResNet14(**arguments)
+    else:
+        model = SEResNet14Bin(activations=config.activations, **arguments)
+    if config.freeze_gates:
+        for module in attention_modules(model):
+            module.trainable = False
+    return model
+
+
+def optimizer(config: Config, steps: int) -> tf.keras.optimizers.Optimizer:
+    """The optimizer, whose schedule ends after `epochs` of so many steps."""
+    rate: Any = config.learning_rate
+    total = steps * config.epochs
+    if config.schedule == "cosine":
+        rate = tf.keras.optimizers.schedules.CosineDecay(rate, total)
+    if config.schedule == "one-cycle":
+        warmup = max(1, int(total * config.warmup))
+        rate = tf.keras.optimizers.schedules.CosineDecay(
+            rate / 25, total - warmup, warmup_target=rate, warmup_steps=warmup
+        )
+    decay = config.weight_decay or None
+    if config.optimizer == "sgd":
+        return tf.keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
+    return tf.keras.optimizers.Adam(rate, weight_decay=decay)
