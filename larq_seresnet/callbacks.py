@@ -36,9 +36,9 @@ class FMBSchedule(tf.keras.callbacks.Callback):
     def set_model(self, model: tf.keras.Model) -> None:
         """Find the FMB layers."""
         super().set_model(model)
-        self._layers = [module for module in model.submodules if isinstance(module, FMB)]
+        self._layers = [x for x in model.submodules if isinstance(x, FMB) and x.switchable]
         if not self._layers:
-            raise ValueError("the model has no FMB layer to switch off")
+            raise ValueError("the model has no FMB to switch: build it with fmb=True")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Switch FMB, and retrace the model's functions where that changed something."""

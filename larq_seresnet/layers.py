@@ -35,15 +35,21 @@ class FMB(tf.keras.layers.Layer):
         gradient: "ste" passes the gradient straight through the threshold. "cut" is P1 to the
             letter (`torch.where` of two constants): no gradient passes, so that what computes the
             gate never learns.
-        enabled: Where false, the layer is the identity. `callbacks.FMBSchedule` switches it off
-            after the first epochs; a model that is saved or exported afterwards has no threshold.
+        enabled: Where false, the layer is the identity; a model that is saved or exported then has
+            no threshold.
+        switchable: Whether `callbacks.FMBSchedule` switches it; by default where it is enabled.
 
     Raises:
         ValueError: Unknown `gate` or `gradient`.
     """
 
     def __init__(
-        self, gate: str = "sigmoid", gradient: str = "ste", enabled: bool = True, **kwargs: Any
+        self,
+        gate: str = "sigmoid",
+        gradient: str = "ste",
+        enabled: bool = True,
+        switchable: bool | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         if gradient not in GRADIENTS:
@@ -52,6 +58,7 @@ class FMB(tf.keras.layers.Layer):
         self.gate = gate
         self.gradient = gradient
         self.enabled = enabled
+        self.switchable = enabled if switchable is None else switchable
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Binarize the channel weights."""
@@ -73,6 +80,7 @@ class FMB(tf.keras.layers.Layer):
             "gate": self.gate,
             "gradient": self.gradient,
             "enabled": self.enabled,
+            "switchable": self.switchable,
         }
 
 
@@ -111,6 +119,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             their gradient is small. Off in P1. It moves no gate across FMB's threshold.
         fmb: Binarize the gate.
         gradient: FMB's gradient, "ste" or "cut".
+        switchable: As in `FMB`.
         kernel_quantizer: Larq quantizer of both kernels, for instance "ste_sign"; `None` is float.
         input_quantizer: Larq quantizer of both convolutions' inputs; `None` is float.
         squeeze_filters: Outputs of W_0, where they are not channels / `reduction`.
@@ -134,6 +143,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         squeeze_filters: int | None = None,
         squeeze_bias: bool = False,
         padding: Sequence[int] = (0, 0),
+        switchable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -142,7 +152,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         self.reduction = reduction
         self.gate = gate
         self.scale = scale
-        self.fmb = FMB(gate, gradient, enabled=fmb, name="fmb")
+        self.fmb = FMB(gate, gradient, fmb, switchable, name="fmb")
         self.kernel_quantizer = float32_quantizer(kernel_quantizer)
         self.input_quantizer = float32_quantizer(input_quantizer)
         self.squeeze_filters = squeeze_filters
@@ -226,6 +236,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             "squeeze_filters": self.squeeze_filters,
             "squeeze_bias": self.squeeze_bias,
             "padding": self.padding,
+            "switchable": self.fmb.switchable,
         }
 
 

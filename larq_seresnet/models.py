@@ -9,20 +9,18 @@
 Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
 """
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from larq_seresnet import pretrained
 from larq_seresnet._tensorflow import lq, tf
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.layers import SqueezeExcite, float32_quantizer
-
-# Of the training split, raw pixels, by channel.
-CIFAR10_MEAN = (125.4, 123.0, 113.9)
-CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
-
-ACTIVATIONS = ("float", "binary")
 
 _BINARY_KERNEL = {
     "kernel_quantizer": "ste_sign",
@@ -33,36 +31,17 @@ _FLOAT_KERNEL = {"kernel_initializer": "he_normal"}
 
 
 def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.applications)
-    *,
-    width: int = 16,
-    reduction: int = 1,
-    gate: str | None = "sigmoid",
-    attention_scale: bool = False,
-    fmb: bool = False,
-    gradient: str = "ste",
-    classes: int = 10,
-    input_shape: Sequence[int] = (32, 32, 3),
-    mean: Sequence[float] | None = None,
-    variance: Sequence[float] | None = None,
-    weights: str | Path | None = None,
+    *, weights: str | Path | None = None, **arguments: Any
 ) -> tf.keras.Model:
     """Build the network with float32 weights.
 
     Args:
-        width: Channels of the first stage; the others have 2 and 4 times as many.
-        reduction: Of the squeeze-and-excitation modules, a divisor of `width`.
-        gate: "sigmoid", "tanh" or "hard_tanh"; `None` builds the network without
-            squeeze-and-excitation.
-        attention_scale: Scale the gates' pre-activation (`layers.SqueezeExcite`).
-        fmb: Binarize the gates (`layers.FMB`).
-        gradient: FMB's gradient, "ste" or "cut".
-        classes: Number of outputs.
-        input_shape: Height, width and channels of the images.
-        mean: Per-channel mean of the raw pixels, which the network subtracts. By default that of
-            CIFAR-10, or the one that belongs to `weights`.
-        variance: Per-channel variance of the raw pixels, by whose root it divides; as `mean`.
         weights: To take the weights from: "cifar10" or another name in `larq_seresnet/weights`,
             or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network.
+        **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
+            blocks, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale, fmb,
+            gradient, classes, input_shape, mean and variance. The last two are by default those of
+            CIFAR-10, or those that belong to `weights`.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
@@ -70,40 +49,14 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
     Raises:
         ValueError: An argument is out of its range, or contradicts the network in `weights`; or
             there are no weights of that name.
+        TypeError: There is no such argument.
         OSError: The file `weights` is missing or damaged.
     """
-    return _network(
-        "seresnet14",
-        _FLOAT_KERNEL,
-        "float",
-        width=width,
-        reduction=reduction,
-        gate=gate,
-        attention_scale=attention_scale,
-        fmb=fmb,
-        gradient=gradient,
-        classes=classes,
-        input_shape=input_shape,
-        mean=mean,
-        variance=variance,
-        weights=weights,
-    )
+    return _with_weights(weights, {**arguments, "model": "float"})
 
 
 def SEResNet14Bin(  # noqa: N802
-    *,
-    activations: str = "float",
-    width: int = 16,
-    reduction: int = 1,
-    gate: str | None = "sigmoid",
-    attention_scale: bool = False,
-    fmb: bool = True,
-    gradient: str = "ste",
-    classes: int = 10,
-    input_shape: Sequence[int] = (32, 32, 3),
-    mean: Sequence[float] | None = None,
-    variance: Sequence[float] | None = None,
-    weights: str | Path | None = None,
+    *, weights: str | Path | None = None, fmb: bool = True, **arguments: Any
 ) -> tf.keras.Model:
     """Build the network with 1-bit weights: every convolution's and the dense layer's kernel.
 
@@ -112,136 +65,120 @@ def SEResNet14Bin(  # noqa: N802
         >>> model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     Args:
-        activations: "float" is the papers' network. "binary" is the fully binary variant, which
-            Larq Compute Engine speeds up: the 3x3 convolutions of the blocks and those of
-            squeeze-and-excitation have binary inputs too. The first convolution, the shortcuts and
-            the dense layer keep float inputs.
-        width: As in `SEResNet14`, and so are the other arguments.
-        reduction: See there.
-        gate: See there.
-        attention_scale: See there.
-        fmb: See there; here the default is true.
-        gradient: See there.
-        classes: See there.
-        input_shape: See there.
-        mean: See there.
-        variance: See there.
-        weights: See there.
+        weights: As in `SEResNet14`.
+        fmb: Binarize the gates (`layers.FMB`); here the default is true.
+        **arguments: As in `SEResNet14`; and `activations`: "float" is the papers' network,
+            "binary" the fully binary variant, which Larq Compute Engine speeds up. Its first
+            convolution, shortcuts and dense layer keep float inputs.
 
     Returns:
-        A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
+        As `SEResNet14`.
 
     Raises:
-        ValueError: An argument is out of its range, or contradicts the network in `weights`; or
-            there are no weights of that name.
-        OSError: The file `weights` is missing or damaged.
+        ValueError: As `SEResNet14`.
+        TypeError: As `SEResNet14`.
+        OSError: As `SEResNet14`.
     """
-    if activations not in ACTIVATIONS:
+    return _with_weights(weights, {**arguments, "fmb": fmb, "model": "binary"})
+
+
+def _show_arguments(builder: Callable[..., Any], *hidden: str) -> None:
+    """Name the arguments where editors and `help` look."""
+    own = inspect.signature(builder).parameters
+    fields = inspect.signature(Architecture).parameters
+    shown = {**{name: fields[name] for name in fields if name not in hidden}, **own}
+    del shown["arguments"]
+    builder.__signature__ = inspect.Signature(list(shown.values()))  # type: ignore[attr-defined]
+
+
+_show_arguments(SEResNet14, "model", "activations")
+_show_arguments(SEResNet14Bin, "model")
+
+
+def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.keras.Model:
+    if weights is None:
+        return build(Architecture(**arguments))
+    wanted = Architecture(**arguments)
+    trained = pretrained.load(weights, wanted.name)
+    found = trained.architecture
+    statistics = {
+        name: getattr(found, name) for name in ("mean", "variance") if arguments.get(name) is None
+    }
+    wanted = Architecture(**{**arguments, **statistics})
+    for name, ours, theirs in wanted.contradictions(found):
+        if name == "model":
+            raise ValueError(
+                f"the weights {trained.name} are those of {found.builder}, not {wanted.builder}"
+            )
         raise ValueError(
-            f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}"
+            f"{name}={ours!r} contradicts the weights {trained.name}, which have {name}={theirs!r}"
         )
-    return _network(
-        "seresnet14_bin" if activations == "float" else "seresnet14_fully_binary",
-        _BINARY_KERNEL,
-        activations,
-        width=width,
-        reduction=reduction,
-        gate=gate,
-        attention_scale=attention_scale,
-        fmb=fmb,
-        gradient=gradient,
-        classes=classes,
-        input_shape=input_shape,
-        mean=mean,
-        variance=variance,
-        weights=weights,
-    )
+    return build(wanted, trained.weights)
 
 
-def _network(
-    name: str,
-    kernel: Mapping[str, Any],
-    activations: str,
-    *,
-    width: int,
-    reduction: int,
-    gate: str | None,
-    attention_scale: bool,
-    fmb: bool,
-    gradient: str,
-    classes: int,
-    input_shape: Sequence[int],
-    mean: Sequence[float] | None,
-    variance: Sequence[float] | None,
-    weights: str | Path | None,
+def build(
+    architecture: Architecture, weights: Sequence[np.ndarray] | None = None
 ) -> tf.keras.Model:
-    _require_positive(width=width, reduction=reduction, classes=classes)
-    if width % reduction:
-        raise ValueError(f"reduction {reduction} does not divide the width {width}")
-    if len(input_shape) != 3:
-        raise ValueError(f"input_shape must be (height, width, channels), not {input_shape!r}")
-    trained = None if weights is None else pretrained.load(weights, name)
-    if mean is None:
-        mean = trained.arguments["mean"] if trained else CIFAR10_MEAN
-    if variance is None:
-        variance = trained.arguments["variance"] if trained else CIFAR10_VARIANCE
-    if not len(mean) == len(variance) == input_shape[2]:
-        raise ValueError(
-            f"mean and variance need a value for each of the {input_shape[2]} channels, "
-            f"not {len(mean)} and {len(variance)}"
-        )
-    if gate is None and fmb:
-        raise ValueError("fmb needs a gate to binarize: gate must not be None")
+    """Build the network that is described, under Keras's global precision policy.
 
+    Args:
+        architecture: What it is made of.
+        weights: In the order of the model's; by default they are drawn.
+
+    Returns:
+        A model as `SEResNet14` returns.
+    """
+    binary = architecture.activations == "binary"
+    kernel = _FLOAT_KERNEL if architecture.model == "float" else _BINARY_KERNEL
     attention = (
         None
-        if gate is None
+        if architecture.gate == "none"
         else partial(
             SqueezeExcite,
-            reduction=reduction,
-            gate=gate,
-            scale=attention_scale,
-            fmb=fmb,
-            gradient=gradient,
+            reduction=architecture.reduction,
+            gate=architecture.gate,
+            scale=architecture.attention_scale,
+            fmb=architecture.fmb,
+            gradient=architecture.gradient,
             kernel_quantizer=kernel.get("kernel_quantizer"),
         )
     )
-    images = tf.keras.Input(input_shape, name="images")
+    images = tf.keras.Input(architecture.input_shape, name="images")
     x = tf.keras.layers.Normalization(
-        mean=list(mean), variance=list(variance), dtype="float32", name="standardize"
+        mean=list(architecture.mean),
+        variance=list(architecture.variance),
+        dtype="float32",
+        name="standardize",
     )(images)
-    x = _conv(x, width, 3, kernel, name="conv")
-    x = _norm(x, "bn")
-    block, relu = _block, tf.keras.layers.ReLU(name="relu")
-    if activations == "binary":
-        block = _binary_block  # a sign cannot split what a ReLU gives: it comes after the blocks
-    else:
-        x = relu(x)
-    for i in range(6):
-        stage = i // 2
-        stride = 2 if i in (2, 4) else 1
-        x = block(x, width * 2**stage, stride, kernel, attention, name=f"block{i + 1}")
-    if activations == "binary":
-        x = relu(x)
+    x = _norm(_conv(x, architecture.width, 3, kernel, name="conv"), "bn")
+    relu = tf.keras.layers.ReLU(name="relu")
+    # A sign cannot split what a ReLU gives: before binary activations there is none.
+    x = x if binary else relu(x)
+    block, number = _binary_block if binary else _block, 0
+    for stage, count in enumerate(architecture.blocks):
+        for i in range(count):
+            number += 1
+            stride = 2 if stage and not i else 1
+            filters = architecture.width * 2**stage
+            x = block(x, filters, stride, kernel, attention, name=f"block{number}")
+    x = relu(x) if binary else x
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
     quantizer = float32_quantizer(kernel.get("kernel_quantizer"))
-    kernel = {**kernel, "kernel_quantizer": quantizer}
     # No batch norm tames what kernels of +-1 sum up: without the scale, logits start so large that
     # the loss saturates. It changes no ranking, and folds into the kernel when exported.
     scale = x.shape[-1] ** -0.5 if quantizer else 1.0
-    x = lq.layers.QuantDense(classes, **kernel, dtype="float32", name="dense")(x)
+    x = lq.layers.QuantDense(
+        architecture.classes,
+        **{**kernel, "kernel_quantizer": quantizer},
+        dtype="float32",
+        name="dense",
+    )(x)
     x = tf.keras.layers.Rescaling(scale, dtype="float32", name="logits")(x)
     x = tf.keras.layers.Softmax(dtype="float32", name="probabilities")(x)
-    model = tf.keras.Model(images, x, name=name)
-    if trained:
-        trained.give_to(model)
+    model = tf.keras.Model(images, x, name=architecture.name)
+    if weights is not None:
+        model.set_weights(weights)
     return model
-
-
-def _require_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, not {value!r}")
 
 
 def _conv(

@@ -27,24 +27,19 @@ from typing import Any
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.files import write_atomically
-from larq_seresnet.layers import SqueezeExcite
 
 FOLDER = Path(__file__).parent / "weights"
-
-# They change how a network learns, or which images it takes, but not what its weights compute.
-_FREE = {"gradient", "input_shape"}
-_FREE_WITH_FMB = _FREE | {"attention_scale"}  # FMB looks at signs alone
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Trained weights, with what builds their network.
+    """Trained weights, with what they belong to; `models.build` makes a network of them.
 
     Attributes:
         name: Of the file, for messages.
-        builder: "SEResNet14" or "SEResNet14Bin".
-        arguments: The builder's.
+        architecture: Of their network.
         weights: In the order of the model's.
         metadata: "dataset", "labels", "images" (how many, of each split), "test_error" (top-1, in
             percent, float32), "training" (the command) and "licence" (of the data); empty where
@@ -52,36 +47,9 @@ class Pretrained:
     """
 
     name: str
-    builder: str
-    arguments: Mapping[str, Any]
+    architecture: Architecture
     weights: Sequence[np.ndarray]
     metadata: Mapping[str, Any]
-
-    def model(self) -> tf.keras.Model:
-        """Build the network, under the global precision policy."""
-        from larq_seresnet import models  # which imports this module
-
-        model = getattr(models, self.builder)(**self.arguments)
-        model.set_weights(self.weights)
-        return model
-
-    def give_to(self, model: tf.keras.Model) -> None:
-        """Set a model's weights.
-
-        Raises:
-            ValueError: It is another network.
-        """
-        builder, arguments = describe(model)
-        if builder != self.builder:
-            raise ValueError(f"the weights {self.name} are those of {self.builder}, not {builder}")
-        free = _FREE_WITH_FMB if arguments["fmb"] else _FREE
-        for name, value in self.arguments.items():
-            if name not in free and arguments[name] != value:
-                raise ValueError(
-                    f"{name}={arguments[name]!r} contradicts the weights {self.name}, "
-                    f"which have {name}={value!r}"
-                )
-        model.set_weights(self.weights)
 
 
 def names(network: str = "*") -> list[str]:
@@ -120,7 +88,7 @@ def save(path: Path, model: tf.keras.Model, metadata: Mapping[str, Any]) -> None
     Raises:
         ValueError: The model is no network of this package.
     """
-    builder, arguments = describe(model)
+    architecture = Architecture.of(model)
     one_bit = [_is_one_bit(weight) for weight in model.weights]
     arrays = list(zip(one_bit, model.get_weights(), strict=True))
     # A latent weight of 0 counts as +1, as in `ste_sign`.
@@ -129,8 +97,8 @@ def save(path: Path, model: tf.keras.Model, metadata: Mapping[str, Any]) -> None
     bits = np.packbits(np.concatenate([np.zeros(0, bool), *signs]))
     values = np.concatenate([np.zeros(0), *others]).astype("<f4")
     facts = {
-        "builder": builder,
-        "arguments": arguments,
+        "builder": architecture.builder,
+        "arguments": architecture.arguments,
         **metadata,
         "weights": [
             {"name": weight.name, "shape": list(array.shape), "bits": 1 if bit else 32}
@@ -142,38 +110,6 @@ def save(path: Path, model: tf.keras.Model, metadata: Mapping[str, Any]) -> None
     file = io.BytesIO()
     np.savez_compressed(file, metadata=text, bits=bits, values=values)
     write_atomically(path, file.getvalue())
-
-
-def describe(model: tf.keras.Model) -> tuple[str, dict[str, Any]]:
-    """The builder's name, and the arguments with which it builds the same network.
-
-    Raises:
-        ValueError: The model is no network of this package.
-    """
-    try:
-        first, block, dense, standardize = (
-            model.get_layer(name) for name in ("conv", "block1_conv1", "dense", "standardize")
-        )
-        statistics = standardize.get_config()
-        attention = next((x for x in model.layers if isinstance(x, SqueezeExcite)), None)
-        arguments = {
-            "width": first.filters,
-            "reduction": attention.reduction if attention else 1,
-            "gate": attention.gate if attention else None,
-            "attention_scale": attention.scale if attention else False,
-            "fmb": attention.fmb.enabled if attention else False,
-            "gradient": attention.fmb.gradient if attention else "ste",
-            "classes": dense.units,
-            "input_shape": list(model.input_shape[1:]),
-            "mean": [float(value) for value in statistics["mean"]],
-            "variance": [float(value) for value in statistics["variance"]],
-        }
-        if not first.kernel_quantizer:
-            return "SEResNet14", arguments
-        activations = "binary" if block.input_quantizer else "float"
-        return "SEResNet14Bin", {"activations": activations, **arguments}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError("the model is no SEResNet14 and no SEResNet14Bin") from error
 
 
 def _is_one_bit(weight: tf.Variable) -> bool:
@@ -193,21 +129,21 @@ def _read(path: Path) -> Pretrained:
             size = math.prod(entry["shape"])
             taken, parts[entry["bits"]] = np.split(parts[entry["bits"]], [size])
             weights.append(taken.reshape(entry["shape"]))
-        builder, arguments = facts.pop("builder"), facts.pop("arguments")
+        architecture = Architecture.from_arguments(facts.pop("builder"), facts.pop("arguments"))
     except FileNotFoundError:
         raise
     except Exception as error:  # whatever a damaged file makes NumPy and zipfile raise
         raise OSError(f"{path} is no readable file of weights, or damaged: {error}") from error
-    return Pretrained(path.stem, builder, arguments, weights, facts)
+    return Pretrained(path.stem, architecture, weights, facts)
 
 
 def _read_keras(path: Path) -> Pretrained:
     try:
         model = tf.keras.models.load_model(path, compile=False)
-        builder, arguments = describe(model)
+        architecture = Architecture.of(model)
     except Exception as error:  # whatever a damaged file makes Keras raise
         raise OSError(f"{path} is no readable .keras file of these networks: {error}") from error
-    return Pretrained(path.name, builder, arguments, model.get_weights(), {})
+    return Pretrained(path.name, architecture, model.get_weights(), {})
 
 
 def _checksum(facts: Mapping[str, Any], bits: np.ndarray, values: np.ndarray) -> str:

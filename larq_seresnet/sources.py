@@ -5,22 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from larq_seresnet import pretrained
+from larq_seresnet import models, pretrained
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert.errors import ConversionError
-
-# Of a run's configuration, what tells which network this is.
-_ARCHITECTURE = (
-    "model",
-    "activations",
-    "width",
-    "reduction",
-    "gate",
-    "attention_scale",
-    "fmb",
-    "fmb_epochs",
-    "gradient",
-)
+from larq_seresnet.architecture import Architecture
+from larq_seresnet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -45,53 +33,48 @@ def load(source: str, network: str = "seresnet14_bin") -> Source:
         network: Which network is meant by the name of a data set.
 
     Raises:
-        ConversionError: There is no such thing, or it cannot be read.
+        UserError: There is no such thing, or it cannot be read.
     """
     path = Path(source)
     if (path / "config.json").exists():
         return _run(path)
     if path.is_dir() and not (path / "saved_model.pb").exists():
-        raise ConversionError(f"{source} is no run folder: it has no config.json")
+        raise UserError(f"{source} is no run folder: it has no config.json")
     if path.exists() and path.suffix != ".npz":
         return Source(_saved_model(path), {})
     try:
         trained = pretrained.load(source, network)
     except (OSError, ValueError) as error:
-        raise ConversionError(
+        raise UserError(
             f"{source!r} is neither a run folder, a saved model nor a pretrained network: {error}"
         ) from error
-    metadata = {
-        **trained.metadata,
-        "config": {
-            "model": "binary" if trained.builder == "SEResNet14Bin" else "float",
-            **{key: value for key, value in trained.arguments.items() if key in _ARCHITECTURE},
-        },
-    }
-    return Source(trained.model(), metadata)
+    model = models.build(trained.architecture, trained.weights)
+    return Source(model, {**trained.metadata, "config": trained.architecture.summary})
 
 
 def _run(folder: Path) -> Source:
     try:
         run = json.loads((folder / "config.json").read_text())
-        config = run["config"]
+        dataset = run["config"].get("dataset")
         results = folder / "results.json"
         measured = json.loads(results.read_text()) if results.exists() else {}
-    except (OSError, ValueError, KeyError) as error:
-        raise ConversionError(f"{folder}: its config.json or results.json is damaged") from error
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder}: its config.json or results.json is damaged") from error
     if not (folder / "model.keras").exists():
-        raise ConversionError(f"{folder} has no model.keras yet: the training is not finished")
+        raise UserError(f"{folder} has no model.keras yet: the training is not finished")
+    model = _saved_model(folder / "model.keras")
     metadata = {
         "labels": run.get("labels", []),
-        "dataset": config.get("dataset"),
-        "config": {key: config[key] for key in _ARCHITECTURE if config.get(key) is not None},
+        "dataset": dataset,
+        "config": Architecture.of(model).summary,
     }
     if "test_error" in measured:
         metadata["test_error"] = measured["test_error"]
-    return Source(_saved_model(folder / "model.keras"), metadata)
+    return Source(model, metadata)
 
 
 def _saved_model(path: Path) -> tf.keras.Model:
     try:
         return tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever a damaged file's contents lead to
-        raise ConversionError(f"{path} is no readable Keras model") from error
+        raise UserError(f"{path} is no readable Keras model") from error

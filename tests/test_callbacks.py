@@ -71,10 +71,24 @@ def test_an_exported_model_has_thresholds_just_where_fmb_is_on(trained, tmp_path
     assert thresholds(SEResNet14Bin(width=4)) == 6
 
 
-def test_the_schedule_needs_something_to_switch():
-    model = SEResNet14Bin(width=4, gate=None, fmb=False)
-    with pytest.raises(ValueError, match="no FMB layer"):
+@pytest.mark.parametrize("gate", [None, "sigmoid"])
+def test_the_schedule_needs_something_to_switch(gate):
+    model = SEResNet14Bin(width=4, gate=gate, fmb=False)
+    with pytest.raises(ValueError, match="no FMB to switch"):
         FMBSchedule(1).set_model(model)
+
+
+def test_a_model_that_was_saved_with_soft_gates_can_be_switched_on(trained, tmp_path):
+    trained[0].save(tmp_path / "model.keras")
+    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
+    schedule = FMBSchedule(start=1)
+    schedule.set_model(loaded)
+    schedule.on_epoch_begin(1)
+
+    assert loaded.get_layer("block1_se").fmb.enabled
+
+
+def test_epochs_are_not_negative():
     with pytest.raises(ValueError, match="must not be negative"):
         FMBSchedule(-1)
     with pytest.raises(ValueError, match="start must not be negative"):

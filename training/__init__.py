@@ -4,11 +4,7 @@ import os
 
 import larq_seresnet  # before TensorFlow: it chooses Keras 2
 from larq_seresnet.console import silence
-
-
-class UserError(Exception):
-    """A mistake of the user's, or of the machine's: one line that says what to do."""
-
+from larq_seresnet.errors import UserError as UserError
 
 # TensorFlow talks about GPUs that it does not find, some of it before it reads this variable; what
 # matters reaches Python as an exception.

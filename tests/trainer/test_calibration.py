@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import SEResNet14Bin
 from training.trainer import fit
 from training.trainer.calibration import Calibration
@@ -49,6 +50,40 @@ def test_all_norms_and_nothing_else_change(activations):
     assert len(moving) == 2 * len(norms(model))
     for variable, old in zip(model.variables, before, strict=True):
         assert np.array_equal(variable, old) != (variable.ref() in moving), variable.name
+
+
+def test_momentum_is_restored_when_a_batch_fails():
+    model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
+
+    def failing():
+        yield from images(1, 16)
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        Calibration(model).calibrate(failing())
+
+    assert {norm.momentum for norm in norms(model)} == {0.9}
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, lambda model: fused(model, shards=1)])
+def test_statistics_are_those_of_the_gates_as_they_are_now(wrap):
+    model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
+    batches = images(2, 32)
+    learner = wrap(model)
+    learner.compile("adam")  # what `FMBSchedule` retraces
+    calibration, schedule = Calibration(learner), FMBSchedule(1)
+    schedule.set_model(learner)
+
+    def statistics(calibration):
+        calibration.calibrate(batches)
+        return [norm.moving_variance.numpy() for norm in norms(model)]
+
+    binarized = statistics(calibration)
+    schedule.on_epoch_begin(1)
+    soft = statistics(calibration)
+
+    assert not all(map(np.array_equal, soft, binarized))
+    assert all(map(np.array_equal, soft, statistics(Calibration(learner))))
 
 
 def test_a_run_is_calibrated_after_its_last_epoch(tmp_path):

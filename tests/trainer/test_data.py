@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from larq_seresnet import datasets
 from training import UserError
 from training.trainer import data
 
@@ -152,7 +153,7 @@ def test_data_that_are_missing_and_cannot_be_downloaded(tmp_path, monkeypatch):
     def unreachable(url):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(data, "_require_reachable", unreachable)
+    monkeypatch.setattr(datasets, "_require_reachable", unreachable)
     with pytest.raises(UserError) as caught:
         data.load("cifar10", tmp_path)
 
@@ -170,7 +171,7 @@ def test_data_that_are_missing_and_cannot_be_downloaded(tmp_path, monkeypatch):
 
 def test_an_unreachable_host_is_noticed():
     with pytest.raises(OSError, match="refused"):
-        data._require_reachable("http://127.0.0.1:9/")
+        datasets._require_reachable("http://127.0.0.1:9/")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "garbage", "info"])

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from larq_seresnet import attention
+from larq_seresnet import gates as activations
 from larq_seresnet.models import SEResNet14Bin
 from training import UserError, flags
-from training.trainer import data, fit, gate_recorder
+from training.trainer import data, fit, gates
 from training.trainer.config import Config
 from training.trainer.run_folder import RunFolder, read_rows
 
@@ -18,7 +20,7 @@ def run(folder, *arguments):
 
 
 def histogram(row):
-    return [row[f"bin_{i:02d}"] for i in range(gate_recorder.BINS)]
+    return [row[f"bin_{i:02d}"] for i in range(gates.BINS)]
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +41,13 @@ def test_a_run_records_every_module_after_every_epoch(switched):
     assert [row["fmb"] for row in rows] == [1] * 6 + [0] * 6
     for row in rows:
         assert sum(histogram(row)) == pytest.approx(1, abs=1e-5)
-        assert sum(histogram(row)[gate_recorder.BINS // 2 :]) == pytest.approx(
-            row["open"], abs=1e-5
-        )
+        assert sum(histogram(row)[gates.BINS // 2 :]) == pytest.approx(row["open"], abs=1e-5)
         assert row["always_open"] <= row["open"] <= row["ever_open"]
 
 
 def test_the_statistics_are_of_the_gates_before_fmb(switched):
     model = tf.keras.models.load_model(switched / "model.keras", compile=False)
-    images = data.load("digits").validation[0][: gate_recorder.IMAGES]
+    images = data.load("digits").validation[0][: gates.IMAGES]
     last = model.get_layer("block6_se")
     features = tf.keras.Model(model.input, last.input)(images)
     weights = tf.sigmoid(last.preactivation(features)).numpy()
@@ -71,9 +71,9 @@ def resumed(tmp_path_factory):
 
 def weights(folder):
     model = tf.keras.models.load_model(folder / "model.keras")
-    modules = gate_recorder.attention_modules(model)
-    gates = [weight for module in modules for weight in module.get_weights()]
-    return gates, model.get_layer("block6_conv2").get_weights()[0]
+    modules = attention.modules(model)
+    drawn = [weight for module in modules for weight in module.get_weights()]
+    return drawn, model.get_layer("block6_conv2").get_weights()[0]
 
 
 def test_a_resumed_run_goes_on_with_its_gates(resumed):
@@ -101,7 +101,7 @@ def test_a_longer_run_has_no_results_until_it_is_finished(resumed, tmp_path, mon
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gate_recorder.GateRecorder, "record", interrupt)
+    monkeypatch.setattr(gates.Recorder, "__call__", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", "--freeze-gates", "--fmb", "--epochs", "3")
 
@@ -109,11 +109,9 @@ def test_a_longer_run_has_no_results_until_it_is_finished(resumed, tmp_path, mon
 
 
 def test_a_network_without_attention_has_no_gates(tmp_path):
-    with RunFolder(tmp_path, Config().decisive()) as folder:
-        model = SEResNet14Bin(width=4, gate=None, fmb=False)
-        gate_recorder.GateRecorder(folder, model, data.load("digits"), 0).record(1)
+    run(tmp_path / "run", "--gate", "none", "--epochs", "1")
 
-    assert not (tmp_path / "gates.csv").exists()
+    assert not (tmp_path / "run" / "gates.csv").exists()
 
 
 def test_a_run_of_before_a_flag_existed_has_its_default(tmp_path):
@@ -130,13 +128,11 @@ def test_a_run_of_before_a_flag_existed_has_its_default(tmp_path):
 
 @pytest.mark.parametrize("gate", ["sigmoid", "tanh", "hard_tanh"])
 def test_the_threshold_belongs_to_the_upper_half(gate):
-    from larq_seresnet import gates
-
-    kind = gates.get(gate)
+    kind = activations.get(gate)
     below = np.nextafter(np.float32(kind.threshold), np.float32(-9))
     weights = np.array([[kind.threshold, below], [kind.high, below]], np.float32)
 
-    row = gate_recorder.statistics(weights, kind)
+    row = gates.statistics(weights, kind)
 
     assert row["open"] == 0.5
     assert histogram(row)[9:11] == [0.5, 0.25]
@@ -151,8 +147,8 @@ def test_frozen_gates_pass_a_gradient_to_the_features_but_cut_ones_do_not(images
         x = tf.random.stateless_normal((16, 8, 8, 4), [0, 1])
         with tf.GradientTape() as tape:
             tape.watch(x)
-            gates = module.gates(x)
-        return tape.gradient(gates, x)
+            weights = module.gates(x)
+        return tape.gradient(weights, x)
 
     assert np.any(gradient("ste"))
     assert gradient("cut") is None

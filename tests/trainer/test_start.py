@@ -1,9 +1,12 @@
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from larq_seresnet import models
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.prune import prune
 from training import UserError
 from training.trainer import data, fit, network, start
@@ -55,22 +58,47 @@ def test_gates_can_be_frozen_from_there_on(pruned):
     assert model.get_layer("block2_conv2").trainable_weights
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"fmb": False}, "has fmb True, not False"),
-        ({"gate": "tanh"}, "has gate sigmoid, not tanh"),
-        ({"width": 8}, "has 4 outputs, not 8"),
-        ({"model": "float"}, "has kernel_quantizer SteSign, not None"),
-        ({"dataset": "cifar10"}, "has mean"),
-        ({"gate": "none", "fmb": False}, "block1_se is a SqueezeExcite there, and is missing"),
-    ],
-    ids=str,
-)
-def test_another_network_than_the_flags_say(changes, message, pruned):
-    like = network.build(Config(**{**SMALL, **changes}))
-    with pytest.raises(UserError, match=message):
+OTHER = {
+    "model": "float",
+    "activations": "binary",
+    "width": 8,
+    "blocks": (1, 1, 1),
+    "reduction": 2,
+    "gate": "tanh",
+    "attention_scale": True,
+    "fmb": False,
+    "gradient": "cut",
+    "classes": 3,
+    "input_shape": (48, 48, 3),
+    "mean": (1.0, 2.0, 3.0),
+    "variance": (1.0, 2.0, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", [item.name for item in fields(Architecture)])
+def test_a_network_that_differs_in_any_one_field_is_refused(name, pruned):
+    wanted = network.architecture(Config(**SMALL))
+    like = models.build(replace(wanted, **{name: OTHER[name]}))
+    with pytest.raises(UserError, match=f"its {name.replace('_', ' ')} is .*, not "):
         start.trained_network(str(pruned), like=like)
+
+
+def test_a_network_of_other_layers_is_refused(pruned, tmp_path):
+    like = network.build(Config(**SMALL))
+    found = tf.keras.models.load_model(pruned, compile=False)
+    flipped = tf.keras.layers.RandomFlip(name="flip")(found.output[:, None, :, None])
+    tf.keras.Model(found.input, flipped).save(tmp_path / "model.keras")
+
+    with pytest.raises(UserError, match="it has a "):
+        start.trained_network(str(tmp_path / "model.keras"), like=like)
+
+
+def test_a_run_whose_start_cannot_be_read_leaves_no_folder(tmp_path):
+    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit, match="no readable"):
+        fit.main([*flags, "--start-from", str(tmp_path / "nowhere.keras")])
+
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_file_that_is_not_there(tmp_path):

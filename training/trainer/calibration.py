@@ -13,6 +13,8 @@ from contextlib import contextmanager
 import numpy as np
 import tensorflow as tf
 
+from larq_seresnet.layers import FMB
+
 
 class Calibration:
     """Sets every batch norm's moving statistics to the mean of batches' statistics.
@@ -24,7 +26,9 @@ class Calibration:
     def __init__(self, model: tf.keras.Model) -> None:
         layers = model._flatten_layers()
         self._norms = [x for x in layers if isinstance(x, tf.keras.layers.BatchNormalization)]
-        self._see = tf.function(lambda images: model(images, training=True))
+        self._gates = [x for x in model.submodules if isinstance(x, FMB)]
+        # A graph keeps the gates as they were: each state of FMB gets its own.
+        self._see = tf.function(lambda images, fmb: model(images, training=True))
 
     def calibrate(self, batches: Iterable[tf.Tensor]) -> None:
         """Set the statistics.
@@ -34,14 +38,17 @@ class Calibration:
                 would not fit the weights.
         """
         momenta = [norm.momentum for norm in self._norms]
-        for norm in self._norms:
-            norm.momentum = 0.0  # the moving statistics become the last batch's
+        fmb = tuple(gate.enabled for gate in self._gates)
         seen = []
-        for images in batches:
-            self._see(images)
-            seen.append(self._statistics())
-        for norm, momentum in zip(self._norms, momenta, strict=True):
-            norm.momentum = momentum
+        try:
+            for norm in self._norms:
+                norm.momentum = 0.0  # the moving statistics become the last batch's
+            for images in batches:
+                self._see(images, fmb)
+                seen.append(self._statistics())
+        finally:
+            for norm, momentum in zip(self._norms, momenta, strict=True):
+                norm.momentum = momentum
         self._assign([np.mean(values, axis=0) for values in zip(*seen, strict=True)])
 
     @contextmanager

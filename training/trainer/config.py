@@ -1,10 +1,12 @@
 """The configuration of one training run."""
 
 import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from larq_seresnet.architecture import Hyperparameters
 from training.flags import flag
 from training.trainer.distribution import Kind
 
@@ -15,32 +17,16 @@ INDECISIVE = ("out", "data_dir", "tensorboard", "calibrated_log")
 """Settings that change nothing about the network that comes out."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """What `python -m training.fit` is told; each field is a flag.
+@dataclass(frozen=True, kw_only=True)
+class Config(Hyperparameters):
+    """What `python -m training.fit` is told; each field, the network's too, is a flag.
 
     Raises:
         ValueError: A value is out of its range, or two contradict each other.
     """
 
-    model: Literal["binary", "float"] = flag(
-        "binary", "SEResNet14Bin with 1-bit weights, or SEResNet14 in float32"
-    )
-    activations: Literal["float", "binary"] = flag(
-        "float", "binary: binarize the activations too (fully binary network)"
-    )
-    width: int = flag(16, "channels of the first stage; then 2 and 4 times as many")
-    reduction: int = flag(1, "reduction ratio of squeeze-and-excitation")
-    gate: Literal["sigmoid", "tanh", "hard_tanh", "none"] = flag(
-        "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
-    )
-    attention_scale: bool = flag(False, "scale the gates' pre-activation, so that none saturates")
-    fmb: bool = flag(False, "binarize the gates: feature map binarization")
     fmb_epochs: int | None = flag(None, "FMB for the first N epochs only (default: for all)")
     fmb_start: int = flag(0, "soft gates for the first N epochs, and FMB after them")
-    gradient: Literal["ste", "cut"] = flag(
-        "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
-    )
     freeze_gates: bool = flag(
         False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
@@ -96,50 +82,44 @@ class Config:
     tensorboard: bool = flag(False, "write TensorBoard's logs into the run's folder")
 
     def __post_init__(self) -> None:
-        for name in ("width", "reduction", "epochs", "batch_size", "fmb_epochs"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        for name in ("seed", "padding", "cutout", "calibration", "fmb_start"):
-            value = getattr(self, name)
-            if value < 0:
-                raise ValueError(f"--{name.replace('_', '-')} must not be negative, not {value}")
-        for name in ("learning_rate", "distill_temperature"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value}")
-        for name in ("weight_decay", "label_smoothing", "distill_weight"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be from 0 to 1, not {value}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"--warmup must be at least 0 and less than 1, not {self.warmup}")
-        if self.width % self.reduction:
-            raise ValueError(f"--reduction {self.reduction} does not divide --width {self.width}")
-        if self.fmb_epochs is not None and not self.fmb:
-            raise ValueError("--fmb-epochs needs --fmb")
-        if self.fmb_start and not self.fmb:
-            raise ValueError("--fmb-start needs --fmb")
-        if self.fmb_start and self.fmb_epochs is not None:
-            raise ValueError("--fmb-start and --fmb-epochs exclude each other")
-        if self.fmb_start >= self.epochs:
-            raise ValueError(f"--fmb-start must be less than --epochs, {self.epochs}")
-        if self.fmb and self.gate == "none":
-            raise ValueError("--fmb needs a gate, not --gate none")
-        if self.freeze_gates and self.gate == "none":
-            raise ValueError("--freeze-gates needs a gate, not --gate none")
-        if self.freeze_gates and self.activations == "binary":
-            raise ValueError("--freeze-gates needs --activations float")
-        if self.attention_scale and self.gate == "none":
-            raise ValueError("--attention-scale needs a gate, not --gate none")
-        if self.distill == "none" and (self.distill_weight != 1 or self.distill_temperature != 1):
-            raise ValueError("--distill-weight and --distill-temperature need --distill")
-        if self.calibration and self.distribute != "none":
-            raise ValueError("--calibration needs --distribute none")
-        if self.calibrated_log and not self.calibration:
-            raise ValueError("--calibrated-log needs --calibration")
-        if self.model == "float" and self.activations == "binary":
-            raise ValueError("--activations binary needs --model binary")
+        super().__post_init__()
+        ranges: list[tuple[str, Callable[[Any], bool], str]] = [
+            ("epochs batch_size fmb_epochs", lambda x: x is None or x >= 1, "at least 1"),
+            ("seed padding cutout calibration fmb_start", lambda x: x >= 0, "0 or more"),
+            ("learning_rate distill_temperature", lambda x: 0 < x < float("inf"), "positive"),
+            ("weight_decay label_smoothing distill_weight", lambda x: 0 <= x <= 1, "from 0 to 1"),
+            ("warmup", lambda x: 0 <= x < 1, "at least 0 and less than 1"),
+        ]
+        for names, is_right, wanted in ranges:
+            for name in names.split():
+                if not is_right(value := getattr(self, name)):
+                    raise ValueError(f"{_flag(name)} must be {wanted}, not {value}")
+        scheduled = self.fmb_epochs is not None or self.fmb_start
+        distills = self.distill_weight != 1 or self.distill_temperature != 1
+        for broken, rule in (
+            (scheduled and not self.fmb, "--fmb-epochs and --fmb-start need --fmb"),
+            (self.fmb_start and self.fmb_epochs, "--fmb-start and --fmb-epochs exclude each other"),
+            (
+                self.fmb_start >= self.epochs,
+                f"--fmb-start must be less than --epochs {self.epochs}",
+            ),
+            (self.freeze_gates and self.gate == "none", "--freeze-gates needs a gate"),
+            (
+                self.freeze_gates and self.activations == "binary",
+                "--freeze-gates needs --activations float",
+            ),
+            (
+                distills and self.distill == "none",
+                "--distill-weight and --distill-temperature need --distill",
+            ),
+            (
+                self.calibration and self.distribute != "none",
+                "--calibration needs --distribute none",
+            ),
+            (self.calibrated_log and not self.calibration, "--calibrated-log needs --calibration"),
+        ):
+            if broken:
+                raise ValueError(rule)
 
     @property
     def soft_targets(self) -> bool:
@@ -151,27 +131,38 @@ class Config:
         """The run's folder: `out`, or one named by what differs from the defaults."""
         if self.out is not None:
             return self.out
-        skipped = (*INDECISIVE, "dataset", "fmb")
         names = [self.dataset, "fmb" if self.fmb else "no-fmb"]
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "start_from" and value is not None:
+        for name, value in self._chosen(*INDECISIVE, "dataset", "fmb"):
+            if name == "start_from":
                 value = Path(value).stem
-            if item.name not in skipped and value != item.default:
-                names.append(f"{item.name.replace('_', '-')}-{value}".replace("/", "-"))
+            words = value if isinstance(value, tuple) else [value]
+            names.append("-".join([name, *map(str, words)]).replace("_", "-").replace("/", "-"))
         return Path("runs") / "_".join(names)
 
     @property
     def command(self) -> str:
         """The shell command that trains this, without the flags that have their defaults."""
         words = ["python", "-m", "training.fit"]
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value != item.default:
-                name = item.name.replace("_", "-")
-                words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        for name, value in self._chosen():
+            values = value if isinstance(value, tuple) else [] if value is True else [value]
+            words += [_flag(name), *map(str, values)]
         return shlex.join(words)
 
+    def _chosen(self, *skipped: str) -> Iterator[tuple[str, Any]]:
+        """The fields that differ from their defaults."""
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name not in skipped and value != item.default:
+                yield item.name, value
+
     def decisive(self) -> dict[str, Any]:
-        """What decides the result: everything but where files lie and what is shown."""
-        return {key: value for key, value in asdict(self).items() if key not in INDECISIVE}
+        """What decides the result, as JSON has it: not where files lie, nor what is shown."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if key not in INDECISIVE
+        }
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

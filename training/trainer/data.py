@@ -1,158 +1,53 @@
-"""The data sets: raw uint8 pixels in memory, split once and for all, and augmented batch by batch.
+"""What is trained on: a data set's images, augmented batch by batch."""
 
-The networks standardize by themselves, so nothing here touches the pixels' scale.
-"""
-
-import contextlib
-import os
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from larq_seresnet.datasets import SPLITS, Split, load_digits
-from larq_seresnet.models import CIFAR10_MEAN, CIFAR10_VARIANCE
-from training import UserError
+from larq_seresnet import datasets
+from larq_seresnet.datasets import Data, Split
+from larq_seresnet.datasets import top1_error as top1_error
 from training.experiments.pasted import CANVASES, paste_digits, paste_svhn
 
 EVALUATION_BATCH = 500
 
-
-@dataclass(frozen=True)
-class Source:
-    """What is known of a data set before it is loaded.
-
-    Attributes:
-        labels: The classes' names.
-        mean: Per-channel mean of the raw pixels of the training split.
-        variance: Per-channel variance of the raw pixels of the training split.
-        flip: Whether an image's mirror image is as good as the image.
-        licence: Of the images, and so of networks trained on them.
-        url: Where `tensorflow_datasets` downloads it from; empty where no download is needed.
-        size: Height and width of the images.
-    """
-
-    labels: tuple[str, ...]
-    mean: tuple[float, ...]
-    variance: tuple[float, ...]
-    flip: bool
-    licence: str
-    url: str = ""
-    size: int = 32
-
-
-_DIGITS = tuple("0123456789")
-_DIGITS_LICENCE = (
-    "[Optical Recognition of Handwritten Digits]"
-    "(https://archive.ics.uci.edu/dataset/80): CC BY 4.0 (Alpaydin and Kaynak, 1998)"
-)
-_SVHN_URL = "http://ufldl.stanford.edu/housenumbers/"
-_SVHN_LICENCE = f"[SVHN]({_SVHN_URL}): for non-commercial use only (Netzer et al., 2011)"
-
 SOURCES = {
-    "cifar10": Source(
-        labels=(
-            "airplane",
-            "automobile",
-            "bird",
-            "cat",
-            "deer",
-            "dog",
-            "frog",
-            "horse",
-            "ship",
-            "truck",
-        ),
-        mean=CIFAR10_MEAN,
-        variance=CIFAR10_VARIANCE,
-        flip=True,
-        licence="[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html): its authors state no "
-        "licence and ask for a citation (Krizhevsky, 2009)",
-        url="https://www.cs.toronto.edu/~kriz/cifar.html",
-    ),
-    "svhn_cropped": Source(
-        labels=_DIGITS,
-        mean=(112.7, 114.0, 121.2),
-        variance=(2576.0, 2647.0, 2540.0),
-        flip=False,
-        licence=_SVHN_LICENCE,
-        url=_SVHN_URL,
-    ),
-    "digits": Source(
-        labels=_DIGITS,
-        mean=(77.8,) * 3,
-        variance=(6819.0,) * 3,
-        flip=False,
-        licence=_DIGITS_LICENCE,
-    ),
-    "pasted_digits": Source(
-        labels=_DIGITS,
+    **datasets.SOURCES,
+    "pasted_digits": replace(
+        datasets.SOURCES["digits"],
         mean=(93.3,) * 3,
         variance=(1577.0,) * 3,
-        flip=False,
-        licence=_DIGITS_LICENCE,
         size=CANVASES["pasted_digits"].size,
     ),
-    "pasted_svhn": Source(
-        labels=_DIGITS,
+    "pasted_svhn": replace(
+        datasets.SOURCES["svhn_cropped"],
         mean=(88.1, 88.2, 89.5),
         variance=(1263.0,) * 3,
-        flip=False,
-        licence=_SVHN_LICENCE,
-        url=_SVHN_URL,
         size=CANVASES["pasted_svhn"].size,
     ),
 }
-
-
-@dataclass(frozen=True)
-class Data:
-    """A loaded data set.
-
-    Attributes:
-        source: Its labels and statistics.
-        train: What the network learns from, 90 % of the training data.
-        validation: The other 10 %, the same in every run: for every decision.
-        test: For curves and final figures only.
-        test_boxes: Where what was pasted is in the test images: top, left, bottom and right in
-            pixels, (images, 4). None where nothing was.
-    """
-
-    source: Source
-    train: Split
-    validation: Split
-    test: Split
-    test_boxes: np.ndarray | None = None
-
-
-def top1_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """How many images of a hundred get another class than theirs: (n, classes) and (n,)."""
-    return float(100 * np.mean(probabilities.argmax(axis=1) != labels))
+"""The package's, and those that only experiments use."""
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Data:
-    """Load a data set into memory.
+    """Load a data set into memory, as `datasets.load` does.
 
     Args:
         name: One of `SOURCES`.
-        data_dir: Where `tensorflow_datasets` keeps its data; by default `TFDS_DATA_DIR`, or
-            `~/tensorflow_datasets`.
+        data_dir: Where `tensorflow_datasets` keeps its data.
 
     Raises:
         UserError: The data are missing and cannot be downloaded, or damaged.
     """
-    boxes = None
-    if name == "digits":
-        splits = load_digits()
-    elif name == "pasted_digits":
+    if name not in CANVASES:
+        return datasets.load(name, data_dir)
+    if name == "pasted_digits":
         splits, boxes = paste_digits()
-    elif name == "pasted_svhn":
-        splits, boxes = paste_svhn(_load_tfds("svhn_cropped", data_dir))
     else:
-        splits = _load_tfds(name, data_dir)
+        whole = datasets.load("svhn_cropped", data_dir)
+        splits, boxes = paste_svhn({split: getattr(whole, split) for split in datasets.SPLITS})
     return Data(SOURCES[name], **splits, test_boxes=boxes)
 
 
@@ -235,46 +130,3 @@ def _cut_out(images: tf.Tensor, length: int, centers: tf.Tensor) -> tf.Tensor:
 def evaluation_batches(split: Split) -> tf.data.Dataset:
     """The split as it is, in order, in batches (images uint8, the split's labels)."""
     return tf.data.Dataset.from_tensor_slices(split).batch(EVALUATION_BATCH).prefetch(1)
-
-
-def _load_tfds(name: str, data_dir: str | Path | None) -> dict[str, Split]:
-    import tensorflow_datasets as tfds
-
-    place = Path(data_dir or os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    advice = (
-        "prepare it with tensorflow_datasets and point TFDS_DATA_DIR or --data-dir there, "
-        "or take --dataset digits, which needs no download"
-    )
-    try:
-        builder = tfds.builder(name, data_dir=str(place))
-        if not builder.is_prepared():
-            _require_reachable(SOURCES[name].url)
-            builder.download_and_prepare()
-        splits = builder.as_dataset(split=list(SPLITS.values()), batch_size=-1, as_supervised=True)
-    except (OSError, tfds.download.DownloadError) as error:
-        raise UserError(
-            f"data set {name} is not in {place} and cannot be downloaded "
-            f"({_first_line(error)}): {advice}"
-        ) from error
-    except Exception as error:  # whatever a damaged file makes the parsers raise
-        raise UserError(
-            f"data set {name} in {place} cannot be read ({_first_line(error)}): "
-            f"delete {place / name}, then {advice}"
-        ) from error
-    arrays = [(images.numpy(), labels.numpy()) for images, labels in splits]
-    return dict(zip(SPLITS, arrays, strict=True))
-
-
-def _require_reachable(url: str) -> None:
-    """Fail at once where the download would retry for minutes.
-
-    Raises:
-        OSError: No connection.
-    """
-    request = urllib.request.Request(url, method="HEAD")
-    with contextlib.suppress(urllib.error.HTTPError):  # it answers
-        urllib.request.urlopen(request, timeout=10).close()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

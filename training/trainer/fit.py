@@ -8,8 +8,9 @@ import importlib.metadata
 import platform
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -18,13 +19,13 @@ from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import leave
-from training.trainer import curves, data, hardware, network, start, targets
+from training.trainer import curves, data, gates, hardware, network, start
+from training.trainer.batches import Batches
 from training.trainer.calibration import Calibration
 from training.trainer.config import Config
 from training.trainer.distribution import Group, is_chief, join
-from training.trainer.gate_recorder import GateRecorder
 from training.trainer.recipes import RECIPES
-from training.trainer.recorder import CalibratedErrors, Record, Recorder, loss_and_error
+from training.trainer.recorder import CalibratedErrors, Recorder, Rows, loss_and_error
 from training.trainer.run_folder import RunFolder
 
 
@@ -57,119 +58,70 @@ def fit(
     ):
         print(f"run folder: {folder.path}", flush=True)
         dataset = dataset or data.load(config.dataset, config.data_dir)
-        model = _train(config, group, folder, dataset, callbacks)
+        batches = Batches.prepare(config, dataset)
+        model = folder.load_checkpoint() or _new_model(config, batches.steps)
+        folder.save_json("config.json", _description(config, dataset))
+        _train(config, group, folder, model, batches, callbacks)
         results = final_errors(model, dataset)
         folder.save_results(config.epochs, results)
     return results
+
+
+def _new_model(config: Config, steps: int) -> tf.keras.Model:
+    model = network.build(config)
+    if config.start_from is not None:
+        model = start.trained_network(config.start_from, like=model)
+    model.compile(network.optimizer(config, steps))
+    model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
+    return model
 
 
 def _train(
     config: Config,
     group: Group,
     folder: RunFolder,
-    dataset: data.Data,
-    extra: Sequence[tf.keras.callbacks.Callback],
-) -> tf.keras.Model:
-    """Train from the folder's checkpoint, or from the start, to the last epoch."""
-    steps = len(dataset.train[1]) // config.batch_size
-    if not steps:
-        raise UserError(
-            f"--batch-size {config.batch_size} is more than the {len(dataset.train[1])} "
-            f"training images of {config.dataset}"
-        )
-    share = group.share(config.batch_size)
-    tf.keras.mixed_precision.set_global_policy(config.precision)
-    teacher = None
-    if config.distill != "none":
-        teacher = targets.load_teacher(config.distill, config.dataset)
-        teacher = hardware.learner(teacher, config.kernels, config.batch_size)
-    tf.keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
-    loss = "sparse_categorical_crossentropy"
-    if config.soft_targets:
-        loss = "categorical_crossentropy"
-        dataset = targets.one_hot(dataset, config.label_smoothing)
-    model = folder.load_checkpoint()
-    if model is None:
-        model = network.build(config)
-        if config.start_from is not None:
-            model = start.trained_network(config.start_from, like=model)
-        model.compile(network.optimizer(config, steps))
-        model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
-    finished = int(model.optimizer.iterations.numpy()) // steps
-    log = folder.load_log(finished) if finished else []
-    folder.save_json("config.json", _description(config, dataset))
+    model: tf.keras.Model,
+    batches: Batches,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+) -> None:
+    """Train from where the model is to the last epoch."""
+    finished = int(model.optimizer.iterations.numpy()) // batches.steps
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
-
     learner = hardware.learner(model, config.kernels, config.batch_size)
-    learner.compile(model.optimizer, loss, ["accuracy"])
-
-    def calibration_images(epoch: int) -> Iterator[tf.Tensor]:
-        after = range(epoch, epoch + config.calibration // steps + 1)
-        alone = tf.distribute.InputContext()
-        images = _training_batches(config, dataset, after, None, alone)
-        return (x for x, _ in images.take(config.calibration))
-
-    records: list[Record] = [GateRecorder(folder, model, dataset, finished)]
+    learner.compile(model.optimizer, batches.loss, ["accuracy"])
+    calibration = Calibration(learner)
+    further: dict[str, Rows] = {gates.FILE: gates.Recorder(model, batches.dataset)}
     if config.calibrated_log:
-        records.append(CalibratedErrors(folder, learner, calibration_images, dataset, finished))
-
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        shares = _training_batches(
-            config, dataset, range(finished, config.epochs), teacher, context
-        )
-        several = config.batch_size // context.num_input_pipelines != share
-        return shares.rebatch(share) if several else shares
-
-    callbacks: list[Any] = [*extra, *group.callbacks()]
+        further["calibrated.csv"] = CalibratedErrors(learner, calibration, batches)
+    recorder = Recorder(folder, model, batches, finished, further)
+    callbacks = [*callbacks, *group.callbacks()]
     if config.fmb_epochs is not None or config.fmb_start:
         callbacks.append(FMBSchedule(config.fmb_epochs, config.fmb_start))
-    callbacks.append(Recorder(folder, model, dataset, log, records, config.batch_size))
+    callbacks.append(recorder)
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
+    shared = partial(
+        batches.training, range(finished, config.epochs), group.share(config.batch_size)
+    )
     try:
         if finished < config.epochs:
             folder.withdraw_results()
             learner.fit(
-                group.strategy.distribute_datasets_from_function(batches),
-                steps_per_epoch=steps,
+                group.strategy.distribute_datasets_from_function(shared),
+                steps_per_epoch=batches.steps,
                 initial_epoch=finished,
                 epochs=config.epochs,
                 callbacks=callbacks,
                 verbose=1 if sys.stdout.isatty() else 0,
             )
     finally:
-        if log:
-            folder.save_figure("curves.png", curves.draw({folder.path.name: log}))
+        if recorder.log:
+            folder.save_figure("curves.png", curves.draw({folder.path.name: recorder.log}))
     if config.calibration:
         print(f"calibrating batch norm on {config.calibration} batches", flush=True)
-        Calibration(learner).calibrate(calibration_images(config.epochs))
+        calibration.calibrate(batches.calibration(config.epochs))
         folder.save_checkpoint(model)
-    return model
-
-
-def _training_batches(
-    config: Config,
-    dataset: data.Data,
-    epochs: range,
-    teacher: tf.keras.Model | None,
-    context: tf.distribute.InputContext,
-) -> tf.data.Dataset:
-    batches = data.training_batches(
-        dataset.train,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=epochs,
-        flip=dataset.source.flip,
-        padding=config.padding,
-        cutout=config.cutout,
-        worker=context.input_pipeline_id,
-        workers=context.num_input_pipelines,
-    )
-    if teacher is None:
-        return batches
-    return targets.distill(batches, teacher, config.distill_weight, config.distill_temperature)
 
 
 def final_errors(model: tf.keras.Model, dataset: data.Data) -> dict[str, float]:

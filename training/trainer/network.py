@@ -4,31 +4,28 @@ from typing import Any
 
 import tensorflow as tf
 
+from larq_seresnet import models
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.attention import modules as attention_modules
-from larq_seresnet.models import SEResNet14, SEResNet14Bin
 from training.trainer import data
 from training.trainer.config import Config
 
 
+def architecture(config: Config) -> Architecture:
+    """What the configuration and its data set make of the network."""
+    source = data.SOURCES[config.dataset]
+    return Architecture(
+        **config.hyperparameters,
+        classes=len(source.labels),
+        input_shape=(source.size, source.size, 3),
+        mean=source.mean,
+        variance=source.variance,
+    )
+
+
 def build(config: Config) -> tf.keras.Model:
     """The untrained network, under Keras's global precision policy."""
-    source = data.SOURCES[config.dataset]
-    arguments: dict[str, Any] = {
-        "width": config.width,
-        "reduction": config.reduction,
-        "gate": None if config.gate == "none" else config.gate,
-        "attention_scale": config.attention_scale,
-        "fmb": config.fmb,
-        "gradient": config.gradient,
-        "classes": len(source.labels),
-        "input_shape": (source.size, source.size, 3),
-        "mean": source.mean,
-        "variance": source.variance,
-    }
-    if config.model == "float":
-        model = SEResNet14(**arguments)
-    else:
-        model = SEResNet14Bin(activations=config.activations, **arguments)
+    model = models.build(architecture(config))
     if config.freeze_gates:
         for module in attention_modules(model):
             module.trainable = False

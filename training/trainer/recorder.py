@@ -2,21 +2,17 @@
 
 import gc
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from training.trainer import data
+from training.trainer.batches import Batches
 from training.trainer.calibration import Calibration
 from training.trainer.run_folder import Row, RunFolder
 
-
-class Record(Protocol):
-    """Something else that is written down after each epoch."""
-
-    def record(self, epoch: int) -> None:
-        """Add an epoch, counted from 1, to its file."""
+Rows = Callable[[int], list[Row]]
+"""Gives the rows of an epoch, counted from 1, for a further log."""
 
 
 class Recorder(tf.keras.callbacks.Callback):
@@ -28,29 +24,34 @@ class Recorder(tf.keras.callbacks.Callback):
         folder: Where to write.
         network: What the checkpoint holds; the model that is fitted may be another one of the
             same variables.
-        dataset: Whose validation and test splits to evaluate on.
-        log: The rows so far, which grows.
-        records: What else to write down.
-        batch_size: Images in a step.
+        batches: Of the run, on whose validation and test splits to evaluate.
+        finished: Epochs that the run has behind it.
+        further: What else to write down, by the file's name.
+
+    Attributes:
+        log: One row an epoch.
+
+    Raises:
+        UserError: A log is damaged.
     """
 
     def __init__(
         self,
         folder: RunFolder,
         network: tf.keras.Model,
-        dataset: data.Data,
-        log: list[Row],
-        records: Sequence[Record],
-        batch_size: int,
+        batches: Batches,
+        finished: int,
+        further: Mapping[str, Rows],
     ) -> None:
         super().__init__()
+        self.log = folder.load_log(finished)
         self._folder = folder
         self._network = network
-        self._validation = data.evaluation_batches(dataset.validation)
-        self._test = data.evaluation_batches(dataset.test)
-        self._log = log
-        self._records = records
-        self._batch_size = batch_size
+        self._validation = data.evaluation_batches(batches.dataset.validation)
+        self._test = data.evaluation_batches(batches.dataset.test)
+        self._batch_size = batches.config.batch_size
+        self._further = further
+        self._rows = {name: folder.load_record(name, finished) for name in further}
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -63,25 +64,24 @@ class Recorder(tf.keras.callbacks.Callback):
         speed = self.params["steps"] * self._batch_size / seconds
         validation_loss, validation_error = loss_and_error(self.model, self._validation)
         test_loss, test_error = loss_and_error(self.model, self._test)
-        self._log.append(
-            {
-                "epoch": epoch + 1,
-                "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
-                "loss": logs["loss"],
-                "train_error": 100 * (1 - logs["accuracy"]),
-                "validation_loss": validation_loss,
-                "validation_error": validation_error,
-                "test_loss": test_loss,
-                "test_error": test_error,
-                "seconds": seconds,
-                "images_per_second": speed,
-            }
-        )
-        self._folder.save_log(self._log)
-        for also in self._records:
-            also.record(epoch + 1)
+        row = {
+            "epoch": epoch + 1,
+            "learning_rate": float(self.model.optimizer.learning_rate.numpy()),
+            "loss": logs["loss"],
+            "train_error": 100 * (1 - logs["accuracy"]),
+            "validation_loss": validation_loss,
+            "validation_error": validation_error,
+            "test_loss": test_loss,
+            "test_error": test_error,
+            "seconds": seconds,
+            "images_per_second": speed,
+        }
+        self.log.append(row)
+        self._folder.save_rows("log.csv", self.log)
+        for name, rows in self._rows.items():
+            rows += self._further[name](epoch + 1)
+            self._folder.save_rows(name, rows)
         self._folder.save_checkpoint(self._network)
-        row = self._log[-1]
         print(
             f"epoch {epoch + 1}/{self.params['epochs']}: loss {row['loss']:.4f}, top-1 error "
             f"train {row['train_error']:.2f} %, validation {validation_error:.2f} %, "
@@ -91,44 +91,32 @@ class Recorder(tf.keras.callbacks.Callback):
 
 
 class CalibratedErrors:
-    """Records the errors with batch norm calibrated, and leaves its statistics as they were.
+    """The errors with batch norm calibrated, whose statistics are left as they were.
 
     Args:
-        folder: Where to write.
         model: The one that is fitted, compiled.
-        images: Gives the batches to calibrate with after an epoch.
-        dataset: Whose validation and test splits to evaluate on.
-        finished: Epochs that the run has behind it.
+        calibration: Of its batch norm.
+        batches: To calibrate with, and on whose validation and test splits to evaluate.
     """
 
-    FILE = "calibrated.csv"
-
-    def __init__(
-        self,
-        folder: RunFolder,
-        model: tf.keras.Model,
-        images: Callable[[int], Iterable[tf.Tensor]],
-        dataset: data.Data,
-        finished: int,
-    ) -> None:
-        self._folder = folder
+    def __init__(self, model: tf.keras.Model, calibration: Calibration, batches: Batches) -> None:
         self._model = model
-        self._calibration = Calibration(model)
-        self._images = images
-        splits = {"validation_error": dataset.validation, "test_error": dataset.test}
-        self._batches = {name: data.evaluation_batches(split) for name, split in splits.items()}
-        self._rows = folder.load_record(self.FILE, finished)
+        self._calibration = calibration
+        self._batches = batches
+        splits = {
+            "validation_error": batches.dataset.validation,
+            "test_error": batches.dataset.test,
+        }
+        self._splits = {name: data.evaluation_batches(split) for name, split in splits.items()}
 
-    def record(self, epoch: int) -> None:
-        """Add an epoch, counted from 1, to the file."""
-        with self._calibration.calibrated(self._images(epoch)):
+    def __call__(self, epoch: int) -> list[Row]:
+        """The row of an epoch, counted from 1."""
+        with self._calibration.calibrated(self._batches.calibration(epoch)):
             errors = {
-                name: loss_and_error(self._model, batches)[1]
-                for name, batches in self._batches.items()
+                name: loss_and_error(self._model, split)[1] for name, split in self._splits.items()
             }
         gc.collect()  # the images' pipeline is in cycles, and holds the whole data set
-        self._rows.append({"epoch": epoch, **errors})
-        self._folder.save_record(self.FILE, self._rows)
+        return [{"epoch": epoch, **errors}]
 
 
 def loss_and_error(model: tf.keras.Model, batches: tf.data.Dataset) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 config.json    resolved configuration, data counts, versions
 log.csv        one row an epoch
-gates.csv      the gates' statistics, one row an epoch and module; see gate_recorder.py
+gates.csv      the gates' statistics, one row an epoch and module; see gates.py
 calibrated.csv errors after each epoch with batch norm calibrated; see recorder.py
 model.keras    the checkpoint: network, optimizer and its step, after the log's last epoch
 curves.png     the log, drawn
@@ -10,13 +10,14 @@ results.json   final errors, measured in float32; only a finished run has it
 results.csv    the same, one row for each number of epochs that the run was finished with
 """
 
+import contextlib
 import csv
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import tensorflow as tf
 
 from training import UserError
@@ -68,23 +69,31 @@ class RunFolder:
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:
         self.path = path
+        self._is_new = not path.exists()
+        self._lock = filelock.FileLock(path / ".lock", blocking=False)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = (path / ".lock").open("w")
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise UserError(f"another process is training in {path}") from error
         except OSError as error:
             raise UserError(f"--out {path} is no folder to write to: {error}") from error
         try:
-            self._acquire()
             self._agree(config)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._lock.close()
+        """Let go of the folder, and of what is left of a run that did not begin."""
+        if self._is_new and not (self.path / "config.json").exists():
+            (self.path / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+        self._lock.release()
 
     @property
     def checkpoint(self) -> Path:
@@ -117,7 +126,7 @@ class RunFolder:
         Raises:
             UserError: The log is damaged, or shorter than the checkpoint says.
         """
-        rows = self._load_rows("log.csv")
+        rows = self._load_rows("log.csv") if epochs else []
         if len(rows) < epochs:
             raise UserError(
                 f"{self.path / 'log.csv'} has {len(rows)} epochs, the checkpoint {epochs}: "
@@ -125,24 +134,15 @@ class RunFolder:
             )
         return rows[:epochs]
 
-    def save_log(self, rows: list[Row]) -> None:
-        """Replace the log, one row an epoch."""
-        self._save_rows("log.csv", rows)
-
     def load_record(self, name: str, epochs: int) -> list[Row]:
         """The first epochs' rows of a further log; none where the run has no such file.
 
         Raises:
             UserError: The file is damaged.
         """
-        return [row for row in self._load_rows_if_any(name) if row["epoch"] <= epochs]
-
-    def save_record(self, name: str, rows: list[Row]) -> None:
-        """Replace a further log."""
-        self._save_rows(name, rows)
-
-    def _load_rows_if_any(self, name: str) -> list[Row]:
-        return self._load_rows(name) if (self.path / name).exists() else []
+        if not (self.path / name).exists():
+            return []
+        return [row for row in self._load_rows(name) if row["epoch"] <= epochs]
 
     def _load_rows(self, name: str) -> list[Row]:
         try:
@@ -153,7 +153,9 @@ class RunFolder:
                 f"or delete {self.path} to train from the start"
             ) from error
 
-    def _save_rows(self, name: str, rows: list[Row]) -> None:
+    def save_rows(self, name: str, rows: list[Row]) -> None:
+        """Replace a log; without rows there is none."""
+
         def write(path: Path) -> None:
             with path.open("w", newline="") as file:
                 writer = csv.DictWriter(file, rows[0].keys())
@@ -162,7 +164,8 @@ class RunFolder:
                     {key: f"{value:.7g}" for key, value in row.items()} for row in rows
                 )
 
-        self._replace(self.path / name, write)
+        if rows:
+            self._replace(self.path / name, write)
 
     def save_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file."""
@@ -171,8 +174,8 @@ class RunFolder:
 
     def save_results(self, epoch: int, results: Row) -> None:
         """Replace the results, and add them to those of the shorter runs that this one was."""
-        rows = [row for row in self._load_rows_if_any("results.csv") if row["epoch"] != epoch]
-        self._save_rows("results.csv", [*rows, {"epoch": epoch, **results}])
+        rows = self.load_record("results.csv", epoch - 1)
+        self.save_rows("results.csv", [*rows, {"epoch": epoch, **results}])
         self.save_json("results.json", results)
 
     def withdraw_results(self) -> None:
@@ -187,12 +190,6 @@ class RunFolder:
         draft = target.with_name(f"draft-{target.name}")
         write(draft)
         draft.replace(target)
-
-    def _acquire(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another process is training in {self.path}") from error
 
     def _agree(self, config: dict[str, Any]) -> None:
         """Check that the folder's run, if there is one, has the same configuration."""

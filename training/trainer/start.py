@@ -1,15 +1,13 @@
 """The trained network that a run starts from (`--start-from`)."""
 
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
+from larq_seresnet.architecture import Architecture
 from training import UserError
 
-# What the flags decide of a layer, besides its size: it must be as they say ...
-_AGREE = ("gate", "fmb", "gradient", "mean", "variance", "strides", "activation")
-# ... or is made so, since the precision is not the network's.
+# The flags decide them: they are not the network's.
 _TAKEN = ("dtype", "trainable", "kernel_quantizer", "input_quantizer")
 
 
@@ -29,14 +27,21 @@ def trained_network(source: str, like: tf.keras.Model) -> tf.keras.Model:
         found = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever a damaged file makes the parsers raise
         raise UserError(f"--start-from {source} is no readable .keras file: {error}") from error
+    try:
+        differences = Architecture.of(found).differences(Architecture.of(like))
+    except ValueError as error:
+        raise UserError(f"--start-from {source}: {error}") from error
+    for name, theirs, ours in differences:
+        raise UserError(
+            f"--start-from {source} is another network than the flags say: "
+            f"its {name.replace('_', ' ')} is {theirs}, not {ours}"
+        )
     wanted = {layer.name: layer for layer in like.layers}
-    layers = {layer.name: layer for layer in found.layers}
-    for name in {**wanted, **layers}:
-        difference = _difference(wanted.get(name), layers.get(name))
-        if difference:
+    for layer in found.layers:
+        if type(layer) is not type(wanted.get(layer.name)):
             raise UserError(
-                f"--start-from {source} is another network than the flags say: layer {name} "
-                f"{difference}"
+                f"--start-from {source} is another network than the flags say: "
+                f"it has a {type(layer).__name__} {layer.name}"
             )
 
     def rebuild(layer: tf.keras.layers.Layer) -> tf.keras.layers.Layer:
@@ -47,23 +52,3 @@ def trained_network(source: str, like: tf.keras.Model) -> tf.keras.Model:
     model = tf.keras.models.clone_model(found, clone_function=rebuild)
     model.set_weights(found.get_weights())
     return model
-
-
-def _difference(wanted: Any, found: Any) -> str:
-    """What is different about a layer; empty where nothing that matters is."""
-    if wanted is None or found is None or type(wanted) is not type(found):
-        named = ["is missing" if x is None else f"is a {type(x).__name__}" for x in (found, wanted)]
-        return f"{named[0]} there, and {named[1]} by the flags"
-    ours, theirs = wanted.get_config(), found.get_config()
-    for key in _AGREE:
-        if ours.get(key) != theirs.get(key):
-            return f"has {key} {theirs.get(key)}, not {ours.get(key)}"
-    for key in ("kernel_quantizer", "input_quantizer"):
-        names = [(config.get(key) or {}).get("class_name") for config in (theirs, ours)]
-        if names[0] != names[1]:
-            return f"has {key} {names[0]}, not {names[1]}"
-    if isinstance(found, tf.keras.layers.Add | tf.keras.layers.Dense):
-        widths = [layer.output.shape[-1] for layer in (found, wanted)]
-        if widths[0] != widths[1]:
-            return f"has {widths[0]} outputs, not {widths[1]}"
-    return ""

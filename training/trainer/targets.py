@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from larq_seresnet import sources
-from larq_seresnet.convert import ConversionError
 from training import UserError
 from training.trainer import data
 
@@ -48,7 +47,7 @@ def load_teacher(name: str, dataset: str) -> tf.keras.Model:
     """
     try:
         source = sources.load(name, "seresnet14")
-    except ConversionError as error:
+    except UserError as error:
         raise UserError(f"--distill {name}: {error}") from error
     learned = source.metadata.get("dataset", dataset)
     if learned != dataset:

@@ -18,50 +18,39 @@ import tensorflow as tf
 
 from larq_seresnet import gates
 from larq_seresnet.attention import modules as attention_modules
-from training.trainer import data
-from training.trainer.run_folder import Row, RunFolder
+from larq_seresnet.datasets import Data
+from training.trainer.run_folder import Row
 
 FILE = "gates.csv"
 IMAGES = 250
 BINS = 20
 
 
-class GateRecorder:
-    """Records the gates' statistics of a run.
+class Recorder:
+    """The gates' statistics after an epoch.
 
     Args:
-        folder: Where to write.
         model: Whose gates to look at; it need not have any.
         dataset: On whose first validation images to look at them.
-        finished: Epochs that the run has behind it.
     """
 
-    def __init__(
-        self, folder: RunFolder, model: tf.keras.Model, dataset: data.Data, finished: int
-    ) -> None:
-        self._folder = folder
+    def __init__(self, model: tf.keras.Model, dataset: Data) -> None:
         self._images = tf.constant(dataset.validation[0][:IMAGES])
-        self._rows = folder.load_record(FILE, finished)
         self._modules = attention_modules(model)
         self._features = tf.keras.Model(model.input, [module.input for module in self._modules])
 
-    def record(self, epoch: int) -> None:
-        """Add an epoch, counted from 1, to the file."""
+    def __call__(self, epoch: int) -> list[Row]:
+        """One row a module, of an epoch that is counted from 1."""
         if not self._modules:
-            return
-        features = self._features(self._images, training=False)
+            return []
+        features = tf.nest.flatten(self._features(self._images, training=False))
+        rows = []
         for number, (module, x) in enumerate(zip(self._modules, features, strict=True), 1):
             gate = gates.get(module.gate)
             weights = gate.activation(module.preactivation(x, training=False)).numpy()
-            self._rows.append(
-                {
-                    "epoch": epoch,
-                    "module": number,
-                    "fmb": float(module.fmb.enabled),
-                    **statistics(weights.reshape(len(x), -1), gate),
-                }
-            )
-        self._folder.save_record(FILE, self._rows)
+            about = {"epoch": epoch, "module": number, "fmb": float(module.fmb.enabled)}
+            rows.append({**about, **statistics(weights.reshape(len(x), -1), gate)})
+        return rows
 
 
 def statistics(weights: np.ndarray, gate: gates.Gate) -> Row:

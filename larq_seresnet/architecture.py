@@ -1,0 +1,207 @@
+"""What makes a network: the one place that names its hyperparameters, checks and stores them.
+
+The builders' arguments, files of weights, run folders, flags of `training.fit`, the metadata of
+converted files and `--start-from` all come from the fields below. A new hyperparameter is a field
+here, its use in `models.build`, and where `Architecture.of` finds it in a built network.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args, get_origin
+
+# Of the training split, raw pixels, by channel.
+CIFAR10_MEAN = (125.4, 123.0, 113.9)
+CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
+
+# They change how a network learns, or which images it takes, but not what its weights compute.
+_FREE = {"gradient", "input_shape"}
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a text for people."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """What one chooses of a network; the rest of an `Architecture` comes with the data.
+
+    Raises:
+        ValueError: A value is out of its range, or two contradict each other.
+    """
+
+    model: Literal["binary", "float"] = option(
+        "binary", "SEResNet14Bin with 1-bit weights, or SEResNet14 in float32"
+    )
+    activations: Literal["float", "binary"] = option(
+        "float",
+        "binary: the 3x3 convolutions of the blocks and those of squeeze-and-excitation have "
+        "binary inputs too (fully binary network)",
+    )
+    width: int = option(16, "channels of the first stage; the others have 2, 4, ... times as many")
+    blocks: tuple[int, ...] = option((2, 2, 2), "residual blocks of each stage")
+    reduction: int = option(1, "reduction ratio of squeeze-and-excitation, a divisor of the width")
+    gate: Literal["sigmoid", "tanh", "hard_tanh", "none"] = option(
+        "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
+    )
+    attention_scale: bool = option(False, "scale the gates' pre-activation, so that none saturates")
+    fmb: bool = option(False, "binarize the gates: feature map binarization")
+    gradient: Literal["ste", "cut"] = option(
+        "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
+    )
+
+    def __post_init__(self) -> None:
+        if self.gate is None:  # in Keras code
+            object.__setattr__(self, "gate", "none")
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        for item in fields(Hyperparameters):
+            choices, value = get_args(item.type), getattr(self, item.name)
+            if get_origin(item.type) is Literal and value not in choices:
+                raise ValueError(f"{item.name} must be one of {', '.join(choices)}, not {value!r}")
+        _require_positive(width=self.width, reduction=self.reduction)
+        if not self.blocks:
+            raise ValueError("blocks must have a number for each stage, and names none")
+        for count in self.blocks:
+            _require_positive(blocks=count)
+        if self.width % self.reduction:
+            raise ValueError(f"reduction {self.reduction} does not divide the width {self.width}")
+        if self.model == "float" and self.activations == "binary":
+            raise ValueError("binary activations need 1-bit weights")
+        for name in ("fmb", "attention_scale"):
+            if self.gate == "none" and getattr(self, name):
+                raise ValueError(f"{name} needs a gate: gate must not be none")
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The fields above alone, also of an instance of a subclass."""
+        return {item.name: getattr(self, item.name) for item in fields(Hyperparameters)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture(Hyperparameters):
+    """All that a network is made of, but its weights.
+
+    Raises:
+        ValueError: A value is out of its range, or two contradict each other.
+    """
+
+    classes: int = option(10, "outputs")
+    input_shape: tuple[int, ...] = option((32, 32, 3), "height, width and channels of the images")
+    mean: tuple[float, ...] = option(
+        CIFAR10_MEAN, "of the raw pixels, by channel, which the network subtracts"
+    )
+    variance: tuple[float, ...] = option(
+        CIFAR10_VARIANCE, "of the raw pixels, by channel, by whose root the network divides"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, kind in (("input_shape", int), ("mean", float), ("variance", float)):
+            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
+        _require_positive(classes=self.classes)
+        if len(self.input_shape) != 3:
+            raise ValueError(
+                f"input_shape must be (height, width, channels), not {self.input_shape!r}"
+            )
+        if not len(self.mean) == len(self.variance) == self.input_shape[2]:
+            raise ValueError(
+                f"mean and variance need a value for each of the {self.input_shape[2]} channels, "
+                f"not {len(self.mean)} and {len(self.variance)}"
+            )
+
+    @property
+    def builder(self) -> str:
+        """The function of `larq_seresnet.models` that builds it."""
+        return "SEResNet14" if self.model == "float" else "SEResNet14Bin"
+
+    @property
+    def name(self) -> str:
+        """The network's name, by which its files are called."""
+        if self.model == "float":
+            return "seresnet14"
+        return "seresnet14_bin" if self.activations == "float" else "seresnet14_fully_binary"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The builder's arguments, as JSON has them; `blocks` only where they are not the papers'.
+
+        So the files from before there was a choice are still written to the byte.
+        """
+        values = {key: list(x) if isinstance(x, tuple) else x for key, x in asdict(self).items()}
+        implied = {"model"} | ({"activations"} if self.model == "float" else set())
+        if self.blocks == Hyperparameters.blocks:
+            implied.add("blocks")
+        return {key: value for key, value in values.items() if key not in implied}
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The hyperparameters alone, for the metadata of other files."""
+        chosen = {k: v for k, v in self.arguments.items() if k in self.hyperparameters}
+        return {"model": self.model, **chosen}
+
+    @classmethod
+    def from_arguments(cls, builder: str, arguments: Mapping[str, Any]) -> "Architecture":
+        """The architecture that a builder of that name makes of `arguments`.
+
+        Raises:
+            ValueError: There is no such builder, or an argument is out of its range.
+            TypeError: There is no such argument.
+        """
+        models = {"SEResNet14": "float", "SEResNet14Bin": "binary"}
+        if builder not in models:
+            raise ValueError(f"there is no builder {builder!r}")
+        return cls(**{**arguments, "model": models[builder]})
+
+    @classmethod
+    def of(cls, model: Any) -> "Architecture":
+        """The architecture of a built network (`tf.keras.Model`), of a pruned one the unpruned's.
+
+        FMB that a schedule has switched off is not there.
+
+        Raises:
+            ValueError: The model is none of these networks.
+        """
+        layers = {layer.name: layer for layer in model.layers}
+        try:
+            first, dense = layers["conv"], layers["dense"]
+            statistics = layers["standardize"].get_config()
+            attention = layers["block1_se"].get_config() if "block1_se" in layers else {}
+            convs = [layers[name] for name in layers if re.fullmatch(r"block\d+_conv1", name)]
+            filters = [conv.filters for conv in convs]
+            return cls(
+                model="binary" if first.kernel_quantizer else "float",
+                activations="binary" if convs[0].input_quantizer else "float",
+                width=first.filters,
+                blocks=tuple(filters.count(count) for count in dict.fromkeys(filters)),
+                reduction=attention.get("reduction", 1),
+                gate=attention.get("gate", "none"),
+                attention_scale=attention.get("scale", False),
+                fmb=attention.get("fmb", False),
+                gradient=attention.get("gradient", "ste"),
+                classes=dense.units,
+                input_shape=model.input_shape[1:],
+                mean=statistics["mean"],
+                variance=statistics["variance"],
+            )
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError("the model is no SEResNet14 and no SEResNet14Bin") from error
+
+    def differences(self, other: "Architecture") -> Iterator[tuple[str, Any, Any]]:
+        """Name, own and other's value of each field in which two architectures differ."""
+        for item in fields(self):
+            ours, theirs = getattr(self, item.name), getattr(other, item.name)
+            if ours != theirs:
+                yield item.name, ours, theirs
+
+    def contradictions(self, trained: "Architecture") -> Iterator[tuple[str, Any, Any]]:
+        """The differences because of which `trained`'s weights would compute something else."""
+        # FMB looks at signs alone, which the scale leaves as they are.
+        free = _FREE | ({"attention_scale"} if self.fmb else set())
+        return (found for found in self.differences(trained) if found[0] not in free)
+
+
+def _require_positive(**arguments: int) -> None:
+    for name, value in arguments.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer, not {value!r}")

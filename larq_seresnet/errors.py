@@ -1,0 +1,5 @@
+"""What is the user's to mend."""
+
+
+class UserError(ValueError):
+    """A mistake of the user's, or of the machine's: one line that says what to do."""

@@ -1,0 +1,86 @@
+"""The batches of a run: augmented images, and what the network is to answer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from training import UserError
+from training.trainer import data, hardware, targets
+from training.trainer.config import Config
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What a run learns from.
+
+    Attributes:
+        config: Of the run.
+        dataset: Its labels are numbers, or, where `config` has soft targets, probabilities.
+        teacher: Gives soft targets; from images to probabilities.
+        steps: Batches of an epoch.
+    """
+
+    config: Config
+    dataset: data.Data
+    teacher: tf.keras.Model | None
+    steps: int
+
+    @classmethod
+    def prepare(cls, config: Config, dataset: data.Data) -> "Batches":
+        """Load the teacher, and set precision and seed: before any weight is drawn.
+
+        Raises:
+            UserError: There are too few images, or there is no such teacher.
+        """
+        images = len(dataset.train[1])
+        if images < config.batch_size:
+            raise UserError(
+                f"--batch-size {config.batch_size} is more than the {images} training images "
+                f"of {config.dataset}"
+            )
+        tf.keras.mixed_precision.set_global_policy(config.precision)
+        teacher = None
+        if config.distill != "none":
+            teacher = targets.load_teacher(config.distill, config.dataset)
+            teacher = hardware.learner(teacher, config.kernels, config.batch_size)
+        tf.keras.utils.set_random_seed(config.seed)
+        tf.config.experimental.enable_op_determinism()
+        if config.soft_targets:
+            dataset = targets.one_hot(dataset, config.label_smoothing)
+        return cls(config, dataset, teacher, images // config.batch_size)
+
+    @property
+    def loss(self) -> str:
+        """Keras's name of the loss."""
+        return f"{'' if self.config.soft_targets else 'sparse_'}categorical_crossentropy"
+
+    def training(
+        self, epochs: range, share: int, context: tf.distribute.InputContext
+    ) -> tf.data.Dataset:
+        """Batches (images, targets) of `share` images, this worker's part of each whole batch."""
+        batches = self._augmented(epochs, context.input_pipeline_id, context.num_input_pipelines)
+        if self.teacher is not None:
+            weight, temperature = self.config.distill_weight, self.config.distill_temperature
+            batches = targets.distill(batches, self.teacher, weight, temperature)
+        several = self.config.batch_size // context.num_input_pipelines != share
+        return batches.rebatch(share) if several else batches
+
+    def calibration(self, epoch: int) -> Iterator[tf.Tensor]:
+        """Images alone, `--calibration` batches as they would come after an epoch."""
+        count = self.config.calibration
+        batches = self._augmented(range(epoch, epoch + count // self.steps + 1))
+        return (images for images, _ in batches.take(count))
+
+    def _augmented(self, epochs: range, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
+        return data.training_batches(
+            self.dataset.train,
+            batch_size=self.config.batch_size,
+            seed=self.config.seed,
+            epochs=epochs,
+            flip=self.dataset.source.flip,
+            padding=self.config.padding,
+            cutout=self.config.cutout,
+            worker=worker,
+            workers=workers,
+        )
