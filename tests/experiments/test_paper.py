@@ -162,7 +162,7 @@ def test_a_log_that_is_damaged_is_one_clear_line(config, trained, monkeypatch):
 
 
 def test_the_plan_has_the_minimum_that_was_set():
-    steps = plan.steps(plan.NEEDED)
+    steps = plan.steps(plan.STAGES)
     names = [step.arm.name for step in steps[:10]]
 
     assert names == [

@@ -8,6 +8,7 @@ import tensorflow as tf
 from larq_seresnet import models
 from larq_seresnet.architecture import Architecture
 from larq_seresnet.prune import prune
+from tests.test_architecture import OTHER
 from training import UserError
 from training.trainer import data, fit, network, start
 from training.trainer.config import Config
@@ -56,23 +57,6 @@ def test_gates_can_be_frozen_from_there_on(pruned):
 
     assert not model.get_layer("block2_se").trainable_weights
     assert model.get_layer("block2_conv2").trainable_weights
-
-
-OTHER = {
-    "model": "float",
-    "activations": "binary",
-    "width": 8,
-    "blocks": (1, 1, 1),
-    "reduction": 2,
-    "gate": "tanh",
-    "attention_scale": True,
-    "fmb": False,
-    "gradient": "cut",
-    "classes": 3,
-    "input_shape": (48, 48, 3),
-    "mean": (1.0, 2.0, 3.0),
-    "variance": (1.0, 2.0, 3.0),
-}
 
 
 @pytest.mark.parametrize("name", [item.name for item in fields(Architecture)])

@@ -23,6 +23,9 @@ class Jobs:
     Args:
         number: How many.
 
+    Attributes:
+        stopped: Whether a task failed, or the work was interrupted.
+
     Raises:
         UserError: There are fewer cores.
     """
@@ -31,12 +34,12 @@ class Jobs:
         cores = hardware.cores()
         if not 1 <= number <= len(cores):
             raise UserError(f"--jobs must be from 1 to {len(cores)}, the cores, not {number}")
-        self._number = number
+        self.number = number
         self._free: queue.Queue[set[int]] = queue.Queue()
         for first in range(number):
             self._free.put(set(cores[first::number]))
         self._children: set[subprocess.Popen[str]] = set()
-        self._stopped = False
+        self.stopped = False
 
     def train(self, config: Config) -> None:
         """Train a run to its end in a process of its own, once there are cores for it.
@@ -64,7 +67,7 @@ class Jobs:
     def _attend(self, child: "subprocess.Popen[str]", cores: set[int], name: str) -> str:
         """Print what a child prints, and return its last line."""
         self._children.add(child)
-        if self._stopped:
+        if self.stopped:
             child.terminate()
         if hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux, runs share all cores
             os.sched_setaffinity(child.pid, cores)
@@ -85,22 +88,22 @@ class Jobs:
         """
 
         def attempt(task: Callable[[], object]) -> None:
-            if self._stopped:
+            if self.stopped:
                 return
             try:
                 task()
             except BaseException:
-                self._stopped = True
+                self.stopped = True
                 raise
 
-        with ThreadPoolExecutor(self._number) as threads:
+        with ThreadPoolExecutor(self.number) as threads:
             futures = [threads.submit(attempt, task) for task in tasks]
             try:
                 done, _ = wait(futures, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()
             except BaseException:
-                self._stopped = True
+                self.stopped = True
                 for child in tuple(self._children):
                     child.terminate()
                 raise

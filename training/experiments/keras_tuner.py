@@ -1,144 +1,137 @@
-"""The one place where keras-tuner is imported, for Keras 2, and a grid search on it.
+"""The one place where keras-tuner is imported, for Keras 2, and a tuner whose trials are runs.
 
 keras-tuner 1.4.8 asks `import keras` which Keras there is, finds Keras 3, and then refuses the
 models of `tf_keras`. While it is imported, `keras` is `tf_keras`.
 """
 
+import contextlib
+import copy
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 import tf_keras
 
 from training import UserError
+from training.experiments.jobs import Jobs
 
-_keras = sys.modules.get("keras")
-sys.modules["keras"] = tf_keras
-try:
-    import keras_tuner as kt
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        f"the sweep needs {error.name}, which is not installed: pip install keras-tuner",
-        name=error.name,
-    ) from error
-finally:
-    if _keras is None:
-        del sys.modules["keras"]
-    else:
-        sys.modules["keras"] = _keras
+with mock.patch.dict(sys.modules, keras=tf_keras):
+    try:
+        import keras_tuner as kt
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the sweep needs {error.name}, which is not installed: pip install keras-tuner",
+            name=error.name,
+        ) from error
 
 Values = dict[str, Any]
 
 
-class GridOracle(kt.Oracle):
-    """Hands out given combinations one after the other.
+class Grid(kt.oracles.GridSearchOracle):
+    """A grid search whose workers do not wait for each other, and that can be resumed.
 
-    keras-tuner's own `GridSearchOracle` asks what came of a combination before it gives the next,
-    so that workers wait for each other.
-
-    Args:
-        grid: The combinations, each with a value of every hyperparameter.
+    keras-tuner's own gives the next combination after a trial has ended, in case it brings new
+    hyperparameters, which none does here; and it does not save where it is.
     """
 
-    def __init__(self, grid: Sequence[Mapping[str, Any]]) -> None:
-        space = kt.HyperParameters()
-        for name in grid[0]:
-            space.Choice(name, list(dict.fromkeys(values[name] for values in grid)))
-        super().__init__(
-            objective=kt.Objective("error", "min"),
-            max_trials=len(grid),
-            hyperparameters=space,
-            tune_new_entries=False,
-            allow_new_entries=False,
-        )
-        self._grid = grid
+    def reload(self) -> None:
+        """Restore the order of the combinations from that of the trials."""
+        super().reload()
+        for before, trial_id in itertools.pairwise([None, *self.start_order]):
+            self._ordered_ids.insert(trial_id, before)
+        self._populate_next = list(self.start_order)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The next combination."""
-        values = dict(self._grid[len(self.start_order)])
-        return {"status": "RUNNING", "values": values}
+        found = super().populate_space(trial_id)
+        if found["status"] == kt.engine.trial.TrialStatus.RUNNING:
+            self._populate_next.append(trial_id)
+        return found
 
 
 class Tuner(kt.engine.base_tuner.BaseTuner):
-    """Measures combinations.
+    """Measures what an oracle proposes.
 
     Args:
-        grid: The combinations.
-        measure: Gives the error for a combination.
-        folder: For keras-tuner's own files.
+        oracle: keras-tuner's; its objective is the "error".
+        measure: Gives the error for a trial's values, hyperband's epochs included.
+        folder: For keras-tuner's own files, by which a search is resumed.
+        jobs: In which the trials run.
     """
 
     def __init__(
-        self,
-        grid: Sequence[Mapping[str, Any]],
-        measure: Callable[[Values], float],
-        folder: Path,
+        self, oracle: kt.Oracle, measure: Callable[[Values], float], folder: Path, jobs: Jobs
     ) -> None:
-        self._grid = grid
         self._measure = measure
-        self._asked = False
-        super().__init__(GridOracle(grid), directory=str(folder), project_name="keras_tuner")
+        self._jobs = jobs
+        place = {"directory": str(folder), "project_name": "keras_tuner"}
+        with contextlib.redirect_stdout(None):
+            try:
+                super().__init__(oracle, **place)
+            except (
+                ValueError,
+                KeyError,
+                RuntimeError,
+            ):  # cut in half; the runs know what was trained
+                super().__init__(oracle, **place, overwrite=True)
 
     def pre_create_trial(self) -> None:
-        """Wait before asking again: with nothing to hand out, the chief is asked without pause."""
-        if self._asked:
-            time.sleep(1)
-        self._asked = True
-
-    def on_trial_begin(self, trial: Any) -> None:
-        """There is something to do: do not wait before the next question."""
-        self._asked = False
-
-    def save(self) -> None:
-        """Keep nothing: `measure` knows what it measured before, and files cut in half do not."""
+        """Wait before asking: with nothing to hand out, the oracle is asked without pause."""
+        time.sleep(0.1)
+        if self._jobs.stopped:
+            raise kt.errors.FatalError("stopped")
 
     def run_trial(self, trial: Any, *arguments: Any, **keywords: Any) -> dict[str, float]:
-        """Measure a trial's combination.
-
-        It is known by its number: on the way from a chief, its floats were rounded to 32 bits.
-        """
+        """Measure a trial's values."""
         try:
-            return {"error": self._measure(dict(self._grid[int(trial.trial_id)]))}
+            return {"error": self._measure(trial.hyperparameters.values)}
         except UserError as error:  # concerns every trial: the search ends
             raise kt.errors.FatalError(str(error)) from error
 
+    def results(self) -> list[tuple[Values, float]]:
+        """Search, several trials at once; or serve as keras-tuner's chief or worker.
 
-def search(
-    grid: Sequence[Mapping[str, Any]], measure: Callable[[Values], float], folder: Path
-) -> list[tuple[Values, float]]:
-    """Measure every combination; with keras-tuner's environment variables, as chief or worker.
+        Returns:
+            The trials' values with their errors. A worker returns none: its chief has them.
 
-    Returns:
-        The combinations with their errors. A worker returns none: its chief has them.
+        Raises:
+            UserError: A trial cannot be made, or chief and workers do not find each other.
+        """
+        workers = [copy.copy(self) for _ in range(self._jobs.number)]
+        for number, worker in enumerate(workers):
+            worker.tuner_id += f"-{number}" if number else ""
+        try:
+            if is_chief():
+                self.search(verbose=0)
+            else:
+                self._jobs.work([partial(worker.search, verbose=0) for worker in workers])
+        except grpc.RpcError as error:
+            address = ":".join(os.environ[f"KERASTUNER_ORACLE_{part}"] for part in ("IP", "PORT"))
+            raise UserError(f"the chief at {address} does not answer: start it first") from error
+        except (kt.errors.FatalError, RuntimeError) as error:
+            raise UserError(str(error).splitlines()[0]) from error
+        if is_worker():
+            return []
+        trials = self.oracle.trials.values()
+        for trial in trials:
+            if trial.score is None:
+                raise UserError(f"a trial failed: {(trial.message or '').strip().splitlines()[-1]}")
+        return [(dict(trial.hyperparameters.values), trial.score) for trial in trials]
 
-    Raises:
-        UserError: A measurement cannot be made, or chief and workers do not find each other.
-    """
-    try:
-        tuner = Tuner(grid, measure, folder)
-        tuner.search(verbose=0)
-    except grpc.RpcError as error:
-        address = ":".join(os.environ[f"KERASTUNER_ORACLE_{part}"] for part in ("IP", "PORT"))
-        raise UserError(f"the chief at {address} does not answer: start it first") from error
-    except (kt.errors.FatalError, RuntimeError) as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    if is_worker():
-        return []
-    failed = [trial for trial in tuner.oracle.trials.values() if trial.score is None]
-    if failed:
-        raise UserError(f"a trial failed: {(failed[0].message or '').strip().splitlines()[-1]}")
-    return [(dict(grid[int(name)]), trial.score) for name, trial in tuner.oracle.trials.items()]
 
-
-def is_shared() -> bool:
-    """Whether keras-tuner's environment variables make this process a chief or a worker."""
-    return "KERASTUNER_ORACLE_IP" in os.environ
+def is_chief() -> bool:
+    """Whether keras-tuner's environment variables make this process a chief."""
+    shared = "KERASTUNER_ORACLE_IP" in os.environ
+    return shared and "chief" in os.environ.get("KERASTUNER_TUNER_ID", "")
 
 
 def is_worker() -> bool:
     """Whether they make it a worker."""
-    return is_shared() and "chief" not in os.environ.get("KERASTUNER_TUNER_ID", "")
+    return "KERASTUNER_ORACLE_IP" in os.environ and not is_chief()

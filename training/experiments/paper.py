@@ -27,9 +27,7 @@ from training.trainer.config import Config
 class PaperConfig:
     """What `python -m training.paper` is told; each field is a flag."""
 
-    stages: tuple[Stage, ...] = flag(
-        tuple(plan.NEEDED), "which parts, always in this order; also: extra"
-    )
+    stages: tuple[Stage, ...] = flag(tuple(plan.STAGES), "which parts, always in this order")
     list: bool = flag(False, "only say what is done and what is left")
     jobs: int = flag(1, "runs that train at once, each on its share of the cores")
     runs: Path = flag(Path("runs/paper"), "folder of the runs, with their checkpoints")

@@ -5,14 +5,14 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from training import UserError
 from training.experiments.arms import ARMS, Arm
 from training.trainer.config import Config
 from training.trainer.run_folder import read_rows
 
-Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "extra"]
+Stage = Literal["curves", "table-iii", "long", "svhn", "scale"]
 
 DATASETS = {"cifar10": "CIFAR-10", "svhn_cropped": "SVHN subset (8,886 / 7,136)"}
 """The experiments' data sets as text names them: of SVHN a part, training and test images."""
@@ -51,8 +51,7 @@ class Step:
         return self.dataset == "cifar10" and self.epochs <= HORIZON
 
 
-NEEDED: Sequence[Stage] = ("curves", "table-iii", "long", "svhn", "scale")
-"""What the report's tables and claims need."""
+STAGES: Sequence[Stage] = get_args(Stage)
 
 
 def steps(stages: Sequence[Stage]) -> list[Step]:
@@ -65,7 +64,6 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     long: 100 epochs of sigmoid without and with FMB, 1 seed (Fig. 10)
     svhn: sigmoid without and with FMB on the SVHN subset, 3 seeds
     scale: 10 epochs of sigmoid with a scaled pre-activation, without and with FMB, 3 seeds
-    extra: 10 epochs of the arms that no table needs; 3 seeds
     """
     main = ["sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh"]
     main += ["hard_tanh_fmb", "float32", "no_se", "frozen_fmb"]
@@ -81,7 +79,6 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
         "long": _steps(pair, range(1), 100),
         "svhn": _steps(pair, SEEDS, 60, "svhn_cropped"),
         "scale": _steps(scaled, SEEDS, 10),
-        "extra": _steps([name for name in ARMS if name not in {*main, *scaled}], SEEDS, 10),
     }
     return [step for stage, part in parts.items() if stage in stages for step in part]
 

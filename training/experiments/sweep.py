@@ -1,19 +1,26 @@
-"""Compares gates, FMB, its gradient and learning rates on the validation split: a grid search.
+"""Compares gates, FMB, its gradient and learning rates on the validation split, with keras-tuner.
 
-Every group (without FMB, FMB by gradient, float32) gets the same learning rates, epochs and seed.
-Each trial is a run folder of `training.fit`; the same command goes on after any interruption. With
-keras-tuner's environment variables (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP,
-KERASTUNER_ORACLE_PORT) several processes or machines that share --out work on one sweep.
+A grid by default: every group (without FMB, FMB by gradient, float32) gets the same learning rates,
+epochs and seed. The other searches take rates between the lowest and the highest. Each trial is a
+run folder of `training.fit`; the same command goes on after any interruption. With keras-tuner's
+environment variables (KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT) several
+processes or machines that share --out work on one sweep.
 """
 
 import csv
+import io
 import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+
+import matplotlib
+import pandas as pd
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
 
 from larq_seresnet.files import write_atomically
 from training import UserError, flags
@@ -21,8 +28,14 @@ from training.command import ending
 from training.experiments.arms import COMMON, GROUPS
 from training.experiments.jobs import Jobs
 from training.flags import flag
+from training.tables import markdown
 from training.trainer.config import Config
 from training.trainer.run_folder import read_rows
+
+SCALED = ("width", "reduction", "gate", "group", "learning_rate")
+"""What is searched over, in the order of the grid."""
+
+Trial = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class SweepConfig:
     )
     widths: tuple[int, ...] = flag((16,), "channels of the first stage")
     reductions: tuple[int, ...] = flag((1,), "reduction ratios of squeeze-and-excitation")
+    search: Literal["grid", "random", "hyperband", "bayesian"] = flag(
+        "grid", "how: every combination, or as keras-tuner's oracle of that name"
+    )
+    trials: int = flag(20, "of random and bayesian searches")
     dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
         "cifar10", "digits needs no download"
     )
@@ -57,16 +74,18 @@ class SweepConfig:
     out: Path = flag(Path("runs/sweep"), "the sweep's folder")
 
     def __post_init__(self) -> None:
-        for values in self.combinations():
-            self.run(values)  # whatever is wrong with it, `Config` says
+        if self.trials < 1:
+            raise ValueError(f"--trials must be at least 1, not {self.trials}")
+        for values in itertools.product(*self.choices.values()):
+            self.run(dict(zip(SCALED, values, strict=True)))  # what is wrong with it, `Config` says
 
-    def combinations(self) -> list[dict[str, Any]]:
-        """The grid, in the order in which it is searched."""
-        names = ("width", "reduction", "gate", "group", "learning_rate")
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The values of each hyperparameter."""
         values = (self.widths, self.reductions, self.gates, self.groups, self.learning_rates)
-        return [dict(zip(names, choice, strict=True)) for choice in itertools.product(*values)]
+        return dict(zip(SCALED, values, strict=True))
 
-    def run(self, values: dict[str, Any]) -> Config:
+    def run(self, values: Trial, epochs: int | None = None) -> Config:
         """A trial's run."""
         settings = {key: value for key, value in values.items() if key != "group"}
         folder = "_".join(f"{key.replace('_', '-')}-{value}" for key, value in values.items())
@@ -74,58 +93,95 @@ class SweepConfig:
             **{**COMMON, **GROUPS[values["group"]], **settings},
             dataset=self.dataset,
             data_dir=self.data_dir,
-            epochs=self.epochs,
+            epochs=epochs or self.epochs,
             seed=self.seed,
             out=self.out / "trials" / folder,
         )
 
 
-Trial = dict[str, Any]
-
-
 def sweep(config: SweepConfig) -> list[Trial]:
-    """Train every combination that is not yet trained, and write the results.
+    """Search, train every trial that is not yet trained, and write the results.
 
     Returns:
-        The combinations with their validation error, the best first; none in a worker.
+        The trials with their validation error, the best first; none in a worker.
 
     Raises:
         UserError: Something outside of this program is in the way.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the sweep can be resumed.
     """
-    from training.experiments import keras_tuner, sweep_report
+    from training.experiments import keras_tuner
 
     jobs = Jobs(config.jobs)
     _agree(config)
-    combinations = config.combinations()
 
-    def measure(values: dict[str, Any]) -> float:
-        number = combinations.index(values) + 1
+    def measure(proposed: Trial) -> float:
+        values = _values(proposed)
         shown = ", ".join(f"{key} {value}" for key, value in values.items())
-        print(f"trial {number} of {len(combinations)}: {shown}", flush=True)
-        run = config.run(values)
-        if not (run.folder / "results.json").exists():
+        run = config.run(values, proposed.get("tuner/epochs"))
+        print(f"trial: {shown}, {run.epochs} epochs", flush=True)
+        if _epochs(run.folder) < run.epochs or not (run.folder / "results.json").exists():
             jobs.train(run)
-        error = late_error(run.folder)
-        print(f"trial {number} of {len(combinations)}: error {error:.2f} %", flush=True)
+        error = late_error(run.folder, run.epochs)
+        print(f"trial: {shown}: error {error:.2f} %", flush=True)
         return error
 
-    if not keras_tuner.is_shared():
-        jobs.work([partial(measure, values) for values in combinations])
-    found = keras_tuner.search(combinations, measure, config.out)
-    trials = [{**values, "error": error} for values, error in found]
+    tuner = keras_tuner.Tuner(_oracle(config), measure, config.out, jobs)
+    trials = [{**_values(proposed), "error": error} for proposed, error in tuner.results()]
     trials.sort(key=lambda trial: trial["error"])
     if trials:
-        sweep_report.write(trials, config.out, _budget(config))
+        write(trials, config)
     return trials
 
 
-def late_error(folder: Path) -> float:
-    """The mean validation error over the later half of a run's epochs, in percent.
+def _oracle(config: SweepConfig) -> Any:
+    """keras-tuner's, over the configuration's choices."""
+    from training.experiments.keras_tuner import Grid, kt
+
+    space = kt.HyperParameters()
+    for name, values in config.choices.items():
+        if name == "learning_rate" and config.search != "grid":
+            space.Float(name, min(values), max(values), sampling="log")
+        else:  # as text: on the way from a chief, floats are rounded to 32 bits
+            space.Choice(name, list(map(str, values)))
+    settings = {
+        "objective": kt.Objective("error", "min"),
+        "hyperparameters": space,
+        "tune_new_entries": False,
+        "allow_new_entries": False,
+    }
+    if config.search == "grid":
+        return Grid(**settings)
+    settings["seed"] = config.seed
+    if config.search == "hyperband":
+        return kt.oracles.HyperbandOracle(max_epochs=config.epochs, **settings)
+    oracles = {
+        "random": kt.oracles.RandomSearchOracle,
+        "bayesian": kt.oracles.BayesianOptimizationOracle,
+    }
+    return oracles[config.search](max_trials=config.trials, **settings)
+
+
+def _values(proposed: Trial) -> Trial:
+    """Of what an oracle proposed, the hyperparameters; sampled rates in 3 digits."""
+    kinds: dict[str, Any] = {
+        "width": int,
+        "reduction": int,
+        "learning_rate": lambda x: float(f"{float(x):.3g}"),
+    }
+    return {name: kinds.get(name, str)(proposed[name]) for name in SCALED}
+
+
+def _epochs(folder: Path) -> int:
+    log = folder / "log.csv"
+    return len(read_rows(log)) if log.exists() else 0
+
+
+def late_error(folder: Path, epochs: int | None = None) -> float:
+    """The mean validation error over the later half of a run's first epochs, in percent.
 
     The mean, since the error of a 1-bit network jumps from epoch to epoch.
     """
-    errors = [row["validation_error"] for row in read_rows(folder / "log.csv")]
+    errors = [row["validation_error"] for row in read_rows(folder / "log.csv")][:epochs]
     late = errors[len(errors) // 2 :]
     return sum(late) / len(late)
 
@@ -154,23 +210,55 @@ def read_trials(path: Path) -> list[Trial]:
         raise UserError(f"{path} is no table of a sweep: {error}") from error
 
 
-def _budget(config: SweepConfig) -> str:
-    return (
-        f"{config.dataset}, {len(config.learning_rates)} learning rates for each, "
-        f"{config.epochs} epochs a trial, seed {config.seed}"
+def write(trials: Sequence[Trial], config: SweepConfig) -> None:
+    """Write `sweep.csv`, `sweep.md` and `sweep.png`; the trials are sorted, the best first."""
+    table = pd.DataFrame(trials)
+    names = [name for name in SCALED if name != "learning_rate"]
+    best = ~table.duplicated(names)  # of each series over the learning rates
+    shown = table.error.map("{:.2f}".format).where(~best, table.error.map("**{:.2f}**".format))
+    text = (
+        f"{config.dataset}, {config.search} search of {len(trials)} trials, {config.epochs} epochs "
+        f"a trial, seed {config.seed}; error: top-1 on the validation split, mean over the later "
+        "half of the epochs.\n\n"
     )
+    text += markdown([*SCALED, "error (%):"], table.assign(error=shown).to_numpy()) + "\n"
+    picture = io.BytesIO()
+    draw(table).savefig(picture, dpi=120)
+    write_atomically(config.out / "sweep.csv", table.to_csv(index=False).encode())
+    write_atomically(config.out / "sweep.md", text.encode())
+    write_atomically(config.out / "sweep.png", picture.getvalue())
+
+
+def draw(trials: pd.DataFrame) -> Any:
+    """Validation errors over the learning rate, a line for each other combination."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.5), layout="constrained")
+    varied = [n for n in trials.columns[:-2] if trials[n].nunique() > 1]
+    series = trials.groupby(varied) if varied else [((), trials)]
+    for key, points in series:
+        label = ", ".join(map(" ".join, zip(varied, map(str, key), strict=True))) or "all"
+        points.sort_values("learning_rate").plot(
+            "learning_rate", "error", ax=axes, marker="o", label=label
+        )
+    axes.set(xscale="log", xlabel="learning rate", ylabel="top-1 error, validation (%)")
+    rates = sorted(trials.learning_rate.unique())
+    if len(rates) < 10:
+        axes.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    plt.close(figure)
+    return figure
 
 
 def _agree(config: SweepConfig) -> None:
     """Make the folder, or check that it is of the same sweep."""
-    content = asdict(config)
+    content = json.loads(json.dumps(asdict(config), default=str))
     for name in ("out", "data_dir", "jobs"):
         del content[name]
-    content = json.loads(json.dumps(content))
     file = config.out / "sweep.json"
     try:
         if file.exists():
-            found = json.loads(file.read_text())
+            found = {"search": "grid", "trials": 20, **json.loads(file.read_text())}
             for key, value in content.items():
                 if found.get(key) != value:
                     raise UserError(
@@ -180,6 +268,8 @@ def _agree(config: SweepConfig) -> None:
             return
         config.out.mkdir(parents=True, exist_ok=True)
         write_atomically(file, f"{json.dumps(content, indent=2)}\n".encode())
+    except UserError:
+        raise
     except (OSError, ValueError, AttributeError) as error:
         raise UserError(f"--out {config.out} is no folder for a sweep: {error}") from error
 
@@ -195,7 +285,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for group, rate in best_rates(trials).items():
         print(f"best learning rate of group {group}: {rate:g}")
     print(f"done: {config.out / 'sweep.md'}, sweep.csv and sweep.png")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from training import UserError
-from training.experiments import sweep, sweep_report
+from training.experiments import sweep
 from training.experiments.report import (
     claims,
     figures,
@@ -45,7 +47,7 @@ def write(folders: Sequence[Path], out: Path) -> str:
     place = folders[0].parent if folders else RESULTS
     tuning = place / "tuning" / "sweep.csv"
     if tuning.exists():
-        picture = sweep_report.draw(sweep.read_trials(tuning))
+        picture = sweep.draw(pd.DataFrame(sweep.read_trials(tuning)))
         caption = "How the learning rates were chosen: trials on the validation split."
         pictures.append(figures.Figure("tuning", caption, picture))
     results = place.parent

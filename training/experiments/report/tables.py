@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.experiments.arms import ARMS, GROUPS
-from training.experiments.plan import DATASETS, NEEDED, steps
+from training.experiments.plan import DATASETS, STAGES, steps
 from training.experiments.report import claims, statistics
 from training.experiments.report.runs import Run, of
 
@@ -206,7 +206,7 @@ def missing(runs: Sequence[Run]) -> list[str]:
     """What the runs of the plan lack."""
     there = {(r.config["dataset"], r.arm.name, r.config["seed"]): len(r.log) for r in runs}
     lacking: dict[tuple[str, str, int], list[str]] = {}
-    for step in steps(NEEDED):
+    for step in steps(STAGES):
         if there.get((step.dataset, step.arm.name, step.seed), 0) < step.epochs:
             key = (step.dataset, step.arm.title, step.epochs)
             lacking.setdefault(key, []).append(str(step.seed))
