@@ -50,9 +50,10 @@ def test_nothing_varies():
 
 
 def test_batches_and_the_default_layer(model, images):
-    assert np.allclose(
-        eigencam(model, images, batch_size=5), eigencam(model, images, "block6_relu2"), atol=1e-4
-    )
+    whole = eigencam(model, images, "block6_relu2")
+    # A batch of another size may sum in another order: float32 keeps some 7 digits of the largest.
+    tolerance = 1e-5 * np.abs(whole).max()
+    np.testing.assert_allclose(eigencam(model, images, batch_size=5), whole, atol=tolerance)
 
 
 def test_any_keras_image_model():

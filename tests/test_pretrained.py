@@ -1,12 +1,11 @@
 import json
 import os
-import time
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet import pretrained
+from larq_seresnet import models, pretrained
 from larq_seresnet.models import SEResNet14, SEResNet14Bin
 from training.publishing import export
 from training.trainer import data
@@ -59,7 +58,9 @@ def test_a_file_gives_the_same_probabilities_to_the_last_bit(network, images, fo
 
     assert np.array_equal(loaded(images), model(images))
     assert pretrained.load("digits", network).metadata == METADATA
-    assert pretrained.load(f"{network}-digits").model().count_params() == model.count_params()
+    stored = pretrained.load(f"{network}-digits")
+    built = models.build(stored.architecture, stored.weights)
+    assert np.array_equal(built(images), model(images))
 
 
 def test_of_one_bit_kernels_the_signs_are_kept(tmp_path, images):
@@ -232,15 +233,6 @@ def test_a_packaged_network_is_the_builders_default(name):
     assert name == f"{model.name}-{facts['dataset']}"
     assert len(facts["labels"]) == model.output_shape[-1]
     assert ("non-commercial" in facts["licence"]) == (facts["dataset"] == "svhn_cropped")
-
-
-def test_a_packaged_network_is_there_within_a_second():
-    def seconds():
-        start = time.process_time()  # of this process alone, however busy the machine
-        SEResNet14Bin(weights="cifar10")
-        return time.process_time() - start
-
-    assert min(seconds() for _ in range(3)) < 1
 
 
 @pytest.mark.slow

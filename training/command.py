@@ -22,20 +22,17 @@ def leave(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def ending(
-    name: str, stopped: str, errors: tuple[type[Exception], ...] = (UserError,)
-) -> Iterator[None]:
+def ending(name: str, stopped: str) -> Iterator[None]:
     """Turn the user's mistakes, Ctrl-C and SIGTERM into one line and a non-zero exit.
 
     Args:
         name: Of the command.
         stopped: What to say after an interruption.
-        errors: What counts as the user's mistake.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except errors as error:
-        sys.exit(f"{name}: error: {error}")
+    except (UserError, OSError, ImportError) as error:
+        sys.exit(f"{name}: error: {' '.join(str(error).split())}")
     except KeyboardInterrupt:
         leave(f"\nstopped; {stopped}")

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet import pretrained
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.convert import __main__ as command
 from larq_seresnet.convert import graph
 
@@ -28,7 +29,7 @@ def test_run_folder_to_file(run, tmp_path, capfd):
     facts = json.loads(graph.parse(out.read_bytes()).metadata["larq_seresnet"])
     assert facts["labels"] == list("abcdefghij")
     assert facts["test_error"] == 12.34
-    assert facts["config"] == {"model": "binary", "width": 8, "fmb": True}
+    assert facts["config"] == Architecture(width=8, fmb=True).summary
     printed = capfd.readouterr()
     assert "packed weights" in printed.out
     assert f"wrote {out}: {out.stat().st_size} bytes" in printed.err

@@ -29,7 +29,7 @@ from larq_seresnet.eigencam import eigencam
 from larq_seresnet.eigencam.overlay import overlay, rectify, upsample
 from larq_seresnet.files import write_atomically
 from larq_seresnet.models import to_float32
-from training import UserError, flags
+from training import flags
 from training.command import ending
 from training.experiments import pasted
 from training.flags import flag
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PositionConfig, "python -m training.position", __doc__, arguments)
     stopped = "the same command goes on where it was"
-    with ending("training.position", stopped, (UserError, ValueError)):
+    with ending("training.position", stopped):
         work(config)
     print(f"done: {config.results / config.dataset}.csv; now: python -m training.report")
 

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PruningConfig, "python -m training.pruning", __doc__, arguments)
     stopped = "the same command goes on where it was"
-    with ending("training.pruning", stopped, (UserError, ValueError)):
+    with ending("training.pruning", stopped):
         work(config)
     print(f"done: {config.results / config.run.name}; now: python -m training.report")
 

@@ -9,16 +9,18 @@ measured on the network that the builder makes of the file, in float32. The tabl
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from larq_seresnet import models, pretrained, sources
+from larq_seresnet import datasets, models, pretrained, sources
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.files import write_atomically
 from training import UserError
+from training.command import ending
+from training.tables import markdown
 from training.trainer import data
 from training.trainer.run_folder import training_command
 
@@ -29,7 +31,6 @@ def export(run: Path) -> Path:
     Raises:
         UserError: The run is not finished, or its network is not what a builder makes by default,
             which is the one that `weights="..."` means.
-        ConversionError: The run's files are damaged.
     """
     if not (run / "results.json").exists():
         raise UserError(f"{run} is no finished run: it has no results.json")
@@ -64,36 +65,44 @@ def build(path: Path) -> tf.keras.Model:
     Raises:
         ValueError: The file's network is another.
     """
-    trained = pretrained.load(path)
-    chosen = {key: trained.arguments[key] for key in ("activations",) if key in trained.arguments}
-    return getattr(models, trained.builder)(**chosen, weights=path)
+    found = pretrained.load(path).architecture
+    return getattr(models, found.builder)(**_chosen(found), weights=path)
+
+
+def _chosen(architecture: Architecture) -> dict[str, str]:
+    """The arguments that say which of the networks is meant."""
+    binary = architecture.activations == "binary"
+    return {"activations": "binary"} if binary else {}
 
 
 def top1_error(model: tf.keras.Model, dataset: str, data_dir: str | Path | None = None) -> float:
     """Top-1 error on the data set's test split, in percent."""
     images, labels = data.load(dataset, data_dir).test
     probabilities = model.predict(images, batch_size=data.EVALUATION_BATCH, verbose=0)
-    return data.top1_error(probabilities, labels)
+    return datasets.top1_error(probabilities, labels)
 
 
 def table() -> str:
     """The README of the folder of weights."""
     files = {path: pretrained.load(path) for path in sorted(pretrained.FOLDER.glob("*.npz"))}
+    rows = [
+        (
+            path.name,
+            f"`{_call(trained)}`",
+            trained.metadata["dataset"],
+            f"{trained.metadata['images']['train']:,}",
+            f"{trained.metadata['test_error']:.2f} % of {trained.metadata['images']['test']:,}",
+            f"{path.stat().st_size:,}",
+        )
+        for path, trained in files.items()
+    ]
+    header = ["file", "network", "data", "training images:"]
+    header += ["top-1 error on the test split:", "bytes:"]
+    datasets = sorted({trained.metadata["dataset"] for trained in files.values()})
     lines = [
         "# Pretrained weights",
         "",
-        "| file | network | data | training images | top-1 error on the test split | bytes |",
-        "|---|---|---|---:|---:|---:|",
-    ]
-    for path, trained in files.items():
-        facts = trained.metadata
-        lines.append(
-            f"| {path.name} | `{_call(trained)}` | {facts['dataset']} "
-            f"| {facts['images']['train']:,} | {facts['test_error']:.2f} % of "
-            f"{facts['images']['test']:,} | {path.stat().st_size:,} |"
-        )
-    datasets = sorted({trained.metadata["dataset"] for trained in files.values()})
-    lines += [
+        markdown(header, rows),
         "",
         "1-bit kernels are stored as bits, all else as float32; `larq_seresnet/pretrained.py` "
         "describes the format. Errors are those of the files, computed in float32. The table is "
@@ -117,27 +126,19 @@ def table() -> str:
 
 
 def _call(trained: pretrained.Pretrained) -> str:
-    activations = trained.arguments.get("activations", "float")
-    chosen = "" if activations == "float" else f'activations="{activations}", '
-    return f'{trained.builder}({chosen}weights="{trained.metadata["dataset"]}")'
+    arguments = {**_chosen(trained.architecture), "weights": trained.metadata["dataset"]}
+    shown = ", ".join(f'{name}="{value}"' for name, value in arguments.items())
+    return f"{trained.architecture.builder}({shown})"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Export runs; returns the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export runs."""
     parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a finished run's folder")
     args = parser.parse_args(arguments)
-    try:
+    with ending("training.export", "the runs that were named as written are exported"):
         for run in args.runs:
             path = export(run)
             print(f"wrote {path}: {path.stat().st_size:,} bytes", flush=True)
         write_atomically(pretrained.FOLDER / "README.md", table().encode())
-    except (UserError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

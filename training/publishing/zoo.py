@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet import sources
+from larq_seresnet import datasets, sources
 from larq_seresnet.convert import graph, run_conversion, runners
 from larq_seresnet.convert.converters import run_converter
-from larq_seresnet.edge import Interpreter, RuntimeMissingError
+from larq_seresnet.edge import Interpreter
 from larq_seresnet.files import write_atomically
 from training import UserError
+from training.command import ending
+from training.tables import markdown
 from training.trainer import data
 from training.trainer.run_folder import training_command
 
@@ -78,8 +80,8 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
                 "file": file,
                 "target": target,
                 "dataset": dataset,
-                "test_error": round(data.top1_error(probabilities, labels), 2),
-                "edge_test_error": round(data.top1_error(on_device, labels), 2),
+                "test_error": round(datasets.top1_error(probabilities, labels), 2),
+                "edge_test_error": round(datasets.top1_error(on_device, labels), 2),
                 "test_images": len(labels),
                 "keras_test_error": source.metadata["test_error"],
                 "bytes": len(conversion.file),
@@ -110,7 +112,21 @@ def save(entries: Sequence[Entry], folder: Path = FOLDER) -> None:
 
 def table(entries: Sequence[Entry]) -> str:
     """The README of the folder."""
-    datasets = sorted({entry["dataset"] for entry in entries})
+    names = sorted({entry["dataset"] for entry in entries})
+    header = ["file", "data", "error on the test split:", "by `larq_seresnet.edge`:", "bytes:"]
+    header += ["smaller than float32:", "operators:"]
+    rows = [
+        (
+            f"[{entry['file']}]({entry['file']})",
+            entry["dataset"],
+            f"{entry['test_error']:.2f} % of {entry['test_images']:,}",
+            f"{entry['edge_test_error']:.2f} %",
+            f"{entry['bytes']:,}",
+            f"{entry['float32_bytes'] / entry['bytes']:.1f} times",
+            sum(entry["operators"].values()),
+        )
+        for entry in entries
+    ]
     lines = [
         "# Deployable networks",
         "",
@@ -119,18 +135,8 @@ def table(entries: Sequence[Entry]) -> str:
         "operators (Larq Compute Engine, or `larq_seresnet.edge`); `litert` files run on any "
         "stock TFLite or LiteRT.",
         "",
-        "| file | data | error on the test split | by `larq_seresnet.edge` | bytes "
-        "| smaller than float32 | operators |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        markdown(header, rows),
     ]
-    for entry in entries:
-        lines.append(
-            f"| [{entry['file']}]({entry['file']}) | {entry['dataset']} "
-            f"| {entry['test_error']:.2f} % of {entry['test_images']:,} "
-            f"| {entry['edge_test_error']:.2f} % "
-            f"| {entry['bytes']:,} | {entry['float32_bytes'] / entry['bytes']:.1f} times "
-            f"| {sum(entry['operators'].values())} |"
-        )
     lines += [
         "",
         "Errors are of the files themselves, each run by its target's interpreter (Larq Compute "
@@ -140,7 +146,7 @@ def table(entries: Sequence[Entry]) -> str:
         "",
         "## Data",
         "",
-        *(f"- {data.SOURCES[name].licence}" for name in datasets),
+        *(f"- {data.SOURCES[name].licence}" for name in names),
         "",
         "## How each was made",
     ]
@@ -160,8 +166,8 @@ def table(entries: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Add networks to the folder; returns the exit status."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Add networks to the folder."""
     parser = argparse.ArgumentParser(prog="python -m training.zoo", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -170,18 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
+    with ending("training.zoo", "the networks that were finished are in the table"):
         FOLDER.mkdir(exist_ok=True)
         entries = {entry["file"]: entry for entry in load()}
-        for network in args.networks:
-            entries |= {entry["file"]: entry for entry in add(network)}
+        for added in ([], *map(add, args.networks)):
+            entries |= {entry["file"]: entry for entry in added}
             save([entries[name] for name in sorted(entries)])
-        save([entries[name] for name in sorted(entries)])
-    except (UserError, RuntimeMissingError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
