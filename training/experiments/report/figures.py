@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from training.experiments.arms import ARMS
 from training.experiments.plan import DATASETS
 from training.experiments.report.runs import Run, of
-from training.trainer.gate_recorder import BINS
+from training.trainer.gates import BINS
 from training.trainer.run_folder import Row
 
 COLOURS = {

@@ -24,7 +24,7 @@ class Run:
         arm: Whose run it is.
         config: Its resolved configuration.
         log: One row an epoch.
-        gates: One row an epoch and module; see `training/trainer/gate_recorder.py`.
+        gates: One row an epoch and module; see `training/trainer/gates.py`.
         results: One row for each number of epochs that the run was finished with.
         calibrated: One row an epoch, with batch norm calibrated: of as many epochs as Table III
             looks at, if the run is so long; or none.
