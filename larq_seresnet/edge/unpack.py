@@ -8,16 +8,18 @@ of a small set whose inputs are constants is evaluated here, and replaced by its
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Table
 from larq_seresnet.edge.model_file import ModelFile, Subgraph, Tensor
-from larq_seresnet.edge.rewrite import replace_by_constants
+from larq_seresnet.edge.rewrite import Folded, rewrite
 
-# More than the weights of networks that run on small devices; a hostile file could ask for more.
-MAX_BYTES = 1 << 31
+# A packed bit becomes a float of 32, in up to eight steps, and a network has at least one byte of
+# bits for each; the floor is for small files. Only a hostile file asks for more.
+_GROWTH, _FLOOR = 256, 64 << 20
 
 _Values = list[np.ndarray]
 # Takes the inputs, the options and the first output's shape; gives the output, or several.
@@ -28,76 +30,120 @@ class _UnsupportedError(Exception):
     """The operator is left in the graph, for the runtime to evaluate."""
 
 
-def unpack_constants(model: ModelFile) -> bytes:
-    """The model with constant subgraphs replaced by their values.
+@dataclass(frozen=True)
+class Unpacked:
+    """A model whose constant subgraphs are constants.
+
+    Attributes:
+        data: The bytes of a `.tflite` file.
+        operators: The names of the operators that are left, in all subgraphs.
+    """
+
+    data: bytes
+    operators: list[str]
+
+
+def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = None) -> Unpacked:
+    """Replaces constant subgraphs by their values.
 
     Args:
-        model: Any model; one without constant subgraphs is returned as it is.
-
-    Returns:
-        The bytes of a `.tflite` file.
+        model: Any model; one without constant subgraphs stays as it is.
+        main: The subgraph that is to be run, if it is not the first.
+        max_bytes: How much memory all results may take, those of the runtime included that are left
+            to it; by default 64 MiB, or 256 times the file's size if that is more.
 
     Raises:
-        ModelError: The constants would need more than `MAX_BYTES`.
+        ModelError: The constants need more than that.
     """
-    if model.stores_data_outside:
-        return model.data
-    budget = _Budget()
-    folded = [_fold(model, subgraph, budget) for subgraph in model.subgraphs]
-    if not any(removed for removed, _ in folded):
-        return model.data
-    return replace_by_constants(model, folded)
+    budget = _Budget(max(_FLOOR, _GROWTH * len(model.data)) if max_bytes is None else max_bytes)
+    folded = [Folded() for _ in model.subgraphs]
+    if not model.stores_data_outside:
+        folded = [_fold(model, subgraph, budget) for subgraph in model.subgraphs]
+    operators = [
+        operator.name
+        for subgraph, part in zip(model.subgraphs, folded, strict=True)
+        for i, operator in enumerate(subgraph.operators)
+        if i not in part.removed
+    ]
+    is_changed = main or any(part.removed for part in folded)
+    return Unpacked(rewrite(model, folded, main) if is_changed else model.data, operators)
 
 
 class _Budget:
     """Counts the memory of all results."""
 
-    def __init__(self) -> None:
-        self.left = MAX_BYTES
+    def __init__(self, size: int) -> None:
+        self.size = self.left = size
 
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise ModelError(f"unpacking the file's constants takes over {MAX_BYTES >> 20} MiB")
+            raise ModelError(
+                f"unpacking the file's constants takes over {self.size >> 20:,} MiB; "
+                "max_unpacked_bytes allows more"
+            )
 
 
-def _fold(
-    model: ModelFile, subgraph: Subgraph, budget: _Budget
-) -> tuple[set[int], dict[int, np.ndarray]]:
+def _fold(model: ModelFile, subgraph: Subgraph, budget: _Budget) -> Folded:
     """Which operators of a subgraph can go, and the constants that take their place."""
     values: dict[int, np.ndarray] = {}
     removed: set[int] = set()
+    known = {index for index, tensor in enumerate(subgraph.tensors) if tensor.is_constant}
+    last_use = {index: i for i, op in enumerate(subgraph.operators) for index in op.inputs}
+    kept = set(subgraph.outputs)
     for i, operator in enumerate(subgraph.operators):
-        evaluate = _EVALUATORS.get(operator.name)
-        is_custom = operator.name == "LceDequantize"
-        if evaluate is None or operator.is_custom != is_custom or not operator.outputs:
+        given = {index for index in operator.inputs if index >= 0}
+        if not given or not known >= given:
+            kept.update(operator.inputs)
             continue
-        inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
-        constants = [value for value in inputs if value is not None]
+        known.update(operator.outputs)
         outputs = [subgraph.tensors[index] for index in operator.outputs]
-        if len(constants) < len(inputs) or not all(_can_be_constant(o) for o in outputs):
-            continue
-        budget.take(sum(_size(output) for output in outputs))
-        try:
-            results = evaluate(constants, operator.options, outputs[0].shape)
-        except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
-            continue  # what numpy refuses is the runtime's to judge
-        results = results if isinstance(results, list) else [results]
-        if operator.name == "CAST":
-            results = [results[0].astype(outputs[0].dtype)]
-        declared = [(output.shape, output.dtype) for output in outputs]
-        if [(result.shape, result.dtype) for result in results] == declared:
-            values.update(zip(operator.outputs, results, strict=True))
+        budget.take(sum(tensor_bytes(output) for output in outputs))
+        results = _evaluate(model, subgraph, i, values)
+        if results is None:
+            kept.update(operator.inputs)
+        else:
             removed.add(i)
-    return removed, _still_used(subgraph, removed, values)
+            values.update(zip(operator.outputs, results, strict=True))
+        for index in operator.inputs:
+            if last_use[index] == i and index not in kept:
+                values.pop(index, None)
+    return Folded(removed, {index: value for index, value in values.items() if index in kept})
+
+
+def _evaluate(
+    model: ModelFile, subgraph: Subgraph, number: int, values: dict[int, np.ndarray]
+) -> _Values | None:
+    """The outputs of an operator, or None where it is left to the runtime."""
+    operator = subgraph.operators[number]
+    evaluate = _EVALUATORS.get(operator.name)
+    outputs = [subgraph.tensors[index] for index in operator.outputs]
+    is_custom = operator.name == "LceDequantize"
+    if evaluate is None or operator.is_custom != is_custom or not outputs:
+        return None
+    inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
+    constants = [value for value in inputs if value is not None]
+    if len(constants) < len(inputs) or not all(_can_be_constant(o) for o in outputs):
+        return None
+    try:
+        results = evaluate(constants, operator.options, outputs[0].shape)
+    except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
+        return None  # what numpy refuses is the runtime's to judge
+    results = results if isinstance(results, list) else [results]
+    if operator.name == "CAST":
+        results = [results[0].astype(outputs[0].dtype)]
+    declared = [(output.shape, output.dtype) for output in outputs]
+    is_as_declared = [(result.shape, result.dtype) for result in results] == declared
+    return results if is_as_declared else None
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """The size of a tensor's value."""
+    return math.prod(tensor.shape) * (tensor.dtype.itemsize if tensor.dtype else 1)
 
 
 def _can_be_constant(tensor: Tensor) -> bool:
-    return tensor.dtype is not None and bool(tensor.shape)
-
-
-def _size(tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * (tensor.dtype.itemsize if tensor.dtype else 0)
+    return tensor.dtype is not None and 0 not in tensor.shape and bool(tensor.shape)
 
 
 def _value(
@@ -106,16 +152,6 @@ def _value(
     if index < 0:
         return None
     return values[index] if index in values else model.constant(subgraph.tensors[index])
-
-
-def _still_used(
-    subgraph: Subgraph, removed: set[int], values: dict[int, np.ndarray]
-) -> dict[int, np.ndarray]:
-    used = set(subgraph.outputs)
-    for i, operator in enumerate(subgraph.operators):
-        if i not in removed:
-            used.update(operator.inputs)
-    return {index: value for index, value in values.items() if index in used}
 
 
 def _require_no_activation(options: Table | None, field: int = 0) -> None:
