@@ -2,6 +2,7 @@
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
+from larq_seresnet.edge.operator_checks import check_operator
 
 # Fields of an operator's table in which its options are, by the operator: the field of their type,
 # which number the type must have, the field of the options, and in these the called subgraphs'.
@@ -30,6 +31,8 @@ def check(file: ModelFile) -> None:
     for subgraph in file.subgraphs:
         _check_indices(subgraph)
         _check_order(subgraph)
+        for operator in subgraph.operators:
+            check_operator(file, subgraph, operator)
     sizes: dict[int, tuple[int, int]] = {}
     for index in range(len(file.subgraphs)):
         _measure(file, index, (), sizes)
