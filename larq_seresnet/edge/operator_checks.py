@@ -58,7 +58,7 @@ def _check_scales(operator: Operator, tensors: list[Tensor]) -> None:
         # Kernels shift their terms by 15 bits, and differences by 7 before they square them.
         largest, result = 2 * max(scales[:-1]), scales[-1]
         least = largest**2 / 2**14 if operator.name == "SQUARED_DIFFERENCE" else largest / 2**15
-        fine = min(scales) > 0 and least < result
+        fine = all(0 < scale < math.inf for scale in scales) and least < result
     elif operator.name in _COMPARISONS:
         fine = all(0 < scale < 1 for scale in scales)
     else:
