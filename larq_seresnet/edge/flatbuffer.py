@@ -129,7 +129,7 @@ class Writer:
 
     def data(self, value: np.ndarray) -> int:
         """A vector of bytes: the elements of an array."""
-        self.put(memoryview(np.ascontiguousarray(value)).cast("B"))
+        self.put(np.ascontiguousarray(value).data.cast("B"))
         return self.put(struct.pack("<I", value.nbytes), 4)
 
     def offsets(self, targets: Sequence[int]) -> int:

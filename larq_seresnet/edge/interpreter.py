@@ -16,7 +16,7 @@ from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
 from larq_seresnet.edge.native_library import find_runtime, native_library
 from larq_seresnet.edge.tensors import TensorInfo, as_input, dequantize, describe_tensors, fits
-from larq_seresnet.edge.unpack import tensor_bytes, unpack_constants
+from larq_seresnet.edge.unpack import unpack_constants
 
 MAX_THREADS = 64
 
@@ -89,7 +89,7 @@ class Interpreter:
             raise ModelError("the model cannot be run: an input has a size of zero")
         reached = [file.subgraphs[index] for index in reached_subgraphs(file, chosen.subgraph)]
         for subgraph in reached:
-            require_memory(subgraph, [tensor_bytes(tensor) for tensor in subgraph.tensors])
+            require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
         self._create = lambda: _create_runtime(unpacked.data, unpacked.operators, threads)
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
@@ -127,9 +127,9 @@ class Interpreter:
         State (LSTMs that TensorFlow Lite fuses, variables): each run starts from the initial state,
         unless `keep_state` is set.
 
-        Ctrl-C is heard during an inference of over 0.1 s: it then runs in a thread of its own, whose
-        start takes below 0.1 ms. It cannot be stopped and goes on behind, and the next call waits
-        for it. The first inference of each shape and models with loops always run so.
+        Ctrl-C is heard during an inference of over 0.1 s: it runs in a thread of its own, which takes
+        below 0.1 ms to start. It cannot be stopped and goes on behind; the next call waits for it.
+        The first inference of each shape and models with loops always run so, quick ones never.
 
         Args:
             x: An array of the input's shape, a batch of such (an array whose first axis is longer
@@ -240,12 +240,9 @@ class Interpreter:
         runtime = self._runtime
         start = time.perf_counter()
         for index, array in zip(self._graph.inputs, arrays, strict=True):
-            _translate_errors(lambda i=index, a=array: runtime.set_tensor(i, a))
-        _translate_errors(runtime.invoke)
-        outputs = [
-            _translate_errors(lambda i=index: runtime.get_tensor(i))
-            for index in self._graph.outputs
-        ]
+            _call(runtime.set_tensor, index, array)
+        _call(runtime.invoke)
+        outputs = [_call(runtime.get_tensor, index) for index in self._graph.outputs]
         self._is_quick = time.perf_counter() - start < _QUICK_SECONDS and not self._has_loops
         return outputs
 
@@ -256,37 +253,26 @@ class Interpreter:
             self._shapes = [self._graph.tensors[index].shape for index in self._graph.inputs]
             self._allocate(shapes, force=True)
         elif self._has_variables:
-            _translate_errors(self._runtime.reset_all_variables)
+            _call(self._runtime.reset_all_variables)
 
     def _allocate(self, shapes: list[tuple[int, ...]], *, force: bool = False) -> None:
         if shapes == self._shapes and not force:
             return
         if shapes != self._shapes:
-            self._require_memory(shapes)
             self._shapes = []  # until it is known that these work
             for index, shape in zip(self._graph.inputs, shapes, strict=True):
-                _translate_errors(lambda i=index, s=shape: self._runtime.resize_tensor_input(i, s))
-        _translate_errors(self._runtime.allocate_tensors)
+                _call(self._runtime.resize_tensor_input, index, shape)
+        _call(self._runtime.allocate_tensors)
         # Only the runtime knows what the operators make of these shapes. Memory that it has
         # reserved and not written to yet takes none.
-        sizes = [tensor_bytes(tensor) for tensor in self._graph.tensors]
-        for details in _translate_errors(self._runtime.get_tensor_details):
+        sizes = [tensor.nbytes for tensor in self._graph.tensors]
+        for details in _call(self._runtime.get_tensor_details):
             if details["index"] < len(sizes):
                 item = np.dtype(details["dtype"]).itemsize
                 sizes[details["index"]] = math.prod(map(int, details["shape"])) * item
         require_memory(self._graph, sizes)
         self._shapes = shapes
         self._is_quick = False
-
-    def _require_memory(self, shapes: list[tuple[int, ...]]) -> None:
-        """Refuses a batch for which there is too little, as far as the file's shapes tell."""
-        count = shapes[0][0] if shapes and shapes[0] else 1
-        sizes = []
-        for tensor in self._graph.tensors:
-            grows = bool(tensor.signature) and tensor.signature[0] == -1
-            factor = max(1, count // max(1, tensor.shape[0])) if grows else 1
-            sizes.append(tensor_bytes(tensor) * factor)
-        require_memory(self._graph, sizes)
 
 
 def _in_thread(work: Callable[[], _Result], stopped: threading.Event) -> _Result:
@@ -324,17 +310,14 @@ def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
         except (OSError, ValueError) as error:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None
-    return _translate_errors(
-        lambda: module.Interpreter(
-            model_content=content, num_threads=threads, experimental_delegates=delegates
-        )
-    )
+    options = {"num_threads": threads, "experimental_delegates": delegates}
+    return _call(module.Interpreter, model_content=content, **options)
 
 
-def _translate_errors(call: Callable[[], _Result]) -> _Result:
+def _call(function: Callable[..., _Result], *arguments: Any, **options: Any) -> _Result:
     """The runtime reports what is wrong with a model as RuntimeError or ValueError."""
     try:
-        return call()
+        return function(*arguments, **options)
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"the model cannot be run: {one_line(error)}") from None
     except MemoryError:

@@ -35,7 +35,7 @@ class ModelFields:
     """Field numbers of the schema's Model table."""
 
     VERSION, OPERATOR_CODES, SUBGRAPHS, DESCRIPTION, BUFFERS = range(5)
-    METADATA_BUFFER, METADATA, SIGNATURES, EXTERNAL_GROUPS, EXTERNAL_BUFFERS = range(5, 10)
+    METADATA_BUFFER, METADATA, SIGNATURES = range(5, 8)
 
 
 class SubgraphFields:
@@ -59,13 +59,12 @@ class Tensor:
         shape: Its sizes; where one is free, what it starts out with.
         signature: The shape with -1 for sizes that are free.
         type: A name of `TENSOR_TYPES`.
-        buffer: Indexes the model's buffers; 0 stands for none.
+        buffer: Indexes the model's buffers.
         is_constant: Whether the file holds its value.
         is_variable: Whether it keeps its value from one inference to the next.
-        scale: For integers that stand for real numbers, `real = scale * (integer - zero_point)`;
-            0 for others and for those whose channels have scales of their own.
-        zero_point: See `scale`.
-        is_quantized: Whether there is any scale.
+        scales: For integers that stand for real numbers, `real = scale * (integer - zero_point)`:
+            none, one, or one for each channel.
+        zero_points: As many.
     """
 
     shape: tuple[int, ...]
@@ -74,9 +73,8 @@ class Tensor:
     buffer: int
     is_constant: bool
     is_variable: bool
-    scale: float
-    zero_point: int
-    is_quantized: bool
+    scales: np.ndarray
+    zero_points: np.ndarray
     table: Table
 
     @property
@@ -90,9 +88,9 @@ class Tensor:
         return np.dtype(self.type) if self.type in _NUMPY_TYPES else None
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether its buffer holds only what is not zero."""
-        return self.table.where(TensorFields.SPARSITY) is not None
+    def nbytes(self) -> int:
+        """The size of its value."""
+        return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
 @dataclass(frozen=True)
@@ -163,6 +161,8 @@ class ModelFile:
         self.table = Table(self._source, int.from_bytes(data[:4], "little"))
         self.buffer_tables = self.table.tables(ModelFields.BUFFERS)
         self.buffers = [table.vector(0, "<u1") for table in self.buffer_tables]
+        if any(table.number(1, "<Q") for table in self.buffer_tables):
+            raise ModelError("constants behind the FlatBuffer (over 2 GB) are not supported")
         codes = self.table.tables(ModelFields.OPERATOR_CODES)
         self._operator_names = [_operator_name(code) for code in codes]
         subgraphs = self.table.tables(ModelFields.SUBGRAPHS)
@@ -172,20 +172,11 @@ class ModelFile:
         signatures = self.table.tables(ModelFields.SIGNATURES)
         self.signatures = [self._read_signature(table) for table in signatures]
 
-    @property
-    def stores_data_outside(self) -> bool:
-        """Whether constants lie behind or beside the FlatBuffer (files of over 2 GB)."""
-        fields = (ModelFields.EXTERNAL_GROUPS, ModelFields.EXTERNAL_BUFFERS)
-        return any(self.table.where(field) for field in fields) or any(
-            table.number(1, "<Q") for table in self.buffer_tables
-        )
-
     def constant(self, tensor: Tensor) -> np.ndarray | None:
         """A constant tensor's value; None where it is none, or of a type that numpy lacks."""
-        data = self.buffers[tensor.buffer]
-        if not tensor.is_constant or not len(data) or tensor.dtype is None or tensor.is_sparse:
+        if not tensor.is_constant or tensor.dtype is None:
             return None
-        return data.view(tensor.dtype).reshape(tensor.shape)
+        return self.buffers[tensor.buffer].view(tensor.dtype).reshape(tensor.shape)
 
     def signature(self, key: str | None) -> Signature:
         """The signature of that key, or by default the one that runtimes run.
@@ -229,55 +220,39 @@ class ModelFile:
         type_number = table.number(TensorFields.TYPE, "<B")
         if type_number >= len(TENSOR_TYPES):
             raise ModelError(f"a tensor has the unknown type {type_number}")
+        buffer = table.number(TensorFields.BUFFER, "<I")
+        if buffer >= len(self.buffers):
+            raise ModelError("a tensor has no buffer")
         table.visit(TensorFields.NAME, "<u1")
         shape = table.integers(TensorFields.SHAPE)
         signature = table.integers(TensorFields.SHAPE_SIGNATURE)
         quantization = table.table(TensorFields.QUANTIZATION)
-        scales, zero_points = np.empty(0), np.empty(0)
-        if quantization:
-            scales, zero_points = quantization.visit(2, "<f4"), quantization.visit(3, "<i8")
-        buffer = table.number(TensorFields.BUFFER, "<I")
-        if buffer >= len(self.buffers):
-            raise ModelError("a tensor has no buffer")
-        is_variable = bool(table.number(TensorFields.IS_VARIABLE, "<B"))
-        is_outside = self.buffer_tables[buffer].number(1, "<Q") > 1
-        is_outside |= table.number(TensorFields.EXTERNAL_BUFFER, "<I") > 0
+        none = np.empty(0)
         size = len(self.buffers[buffer]) if buffer else 0
-        single = len(scales) == len(zero_points) == 1
+        is_variable = bool(table.number(TensorFields.IS_VARIABLE, "<B"))
         tensor = Tensor(
             shape=shape,
             signature=signature if len(signature) == len(shape) else shape,
             type=TENSOR_TYPES[type_number],
             buffer=buffer,
-            is_constant=(size > 0 or is_outside) and not is_variable,
+            is_constant=size > 0 and not is_variable,
             is_variable=is_variable,
-            scale=float(scales[0]) if single else 0.0,
-            zero_point=int(zero_points[0]) if single else 0,
-            is_quantized=len(scales) > 0,
+            scales=quantization.visit(2, "<f4") if quantization else none,
+            zero_points=quantization.visit(3, "<i8") if quantization else none,
             table=table,
         )
+        problem = ""
         if len(shape) > _MAX_RANK:
-            raise ModelError(f"tensor '{tensor.name}' has {len(shape)} dimensions")
-        if min(shape, default=0) < 0 or min(signature, default=0) < -1:
-            raise ModelError(f"tensor '{tensor.name}' has a negative size")
-        if tensor.is_sparse:
-            self._visit_sparsity(table)
-        elif size and tensor.dtype and not is_variable:
-            needed = math.prod(shape) * tensor.dtype.itemsize
-            if size != needed:
-                raise ModelError(f"tensor '{tensor.name}' has {size} bytes instead of {needed}")
+            problem = f"has {len(shape)} dimensions"
+        elif min(shape, default=0) < 0 or min(signature, default=0) < -1:
+            problem = "has a negative size"
+        elif table.where(TensorFields.SPARSITY) or table.where(TensorFields.EXTERNAL_BUFFER):
+            problem = "is sparse or outside of the file, which is not supported"
+        elif tensor.is_constant and tensor.dtype and size != tensor.nbytes:
+            problem = f"has {size} bytes instead of {tensor.nbytes}"
+        if problem:
+            raise ModelError(f"tensor '{tensor.name}' {problem}")
         return tensor
-
-    def _visit_sparsity(self, table: Table) -> None:
-        sparsity = table.table(TensorFields.SPARSITY)
-        assert sparsity
-        for field in (0, 1):
-            sparsity.visit(field, "<i4")
-        for dimension in sparsity.tables(2):
-            for field in (3, 5):
-                numbers = dimension.table(field)
-                if numbers:  # at least a byte each
-                    numbers.visit(0, "<u1")
 
     def _read_operator(self, table: Table) -> Operator:
         code = table.number(0, "<I")
@@ -328,12 +303,8 @@ def _parse_metadata(text: bytes) -> dict[str, Any]:
         raise ModelError(f"the file's metadata are not valid JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise ModelError("the file's metadata are not a JSON object")
-    level, depth = [metadata], 0
-    while level:
-        depth += 1
-        if depth > _MAX_METADATA_DEPTH:
-            raise ModelError("the file's metadata are nested too deeply")
-        level = [child for value in level for child in _children(value)]
+    if _depth(metadata) >= _MAX_METADATA_DEPTH:
+        raise ModelError("the file's metadata are nested too deeply")
     labels = metadata.get("labels", [])
     if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ModelError("the labels in the file's metadata are not a list of strings")
@@ -349,13 +320,14 @@ def _parse_metadata(text: bytes) -> dict[str, Any]:
 
 
 def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
+    if not math.isfinite(float(text)):
         raise ValueError(f"{text} is not a finite number")
-    return number
+    return float(text)
 
 
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _depth(value: Any, limit: int = _MAX_METADATA_DEPTH) -> int:
+    """How deeply lists and objects are nested, up to a limit."""
+    children = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list) or not limit:
+        return 0
+    return 1 + max((_depth(child, limit - 1) for child in children), default=0)

@@ -17,8 +17,7 @@ _NEED_SCALE |= {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "
 _INDICES = {"GATHER": (1, 0), "EMBEDDING_LOOKUP": (0, 1)}
 # Which input holds axes, of which other input.
 _AXES = {"SPLIT": (0, 1), "SPLIT_V": (2, 0), "EXPAND_DIMS": (1, 0)} | dict.fromkeys(
-    "ARG_MAX ARG_MIN CUMSUM MEAN REDUCE_ALL REDUCE_ANY REDUCE_MAX REDUCE_MIN REDUCE_PROD "
-    "REVERSE_V2 SUM TRANSPOSE".split(),
+    ("ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REVERSE_V2", "SUM"),
     (1, 0),
 )
 # Which input holds the output's shape, or its middle two sizes.
@@ -49,11 +48,11 @@ def check_operator(file: ModelFile, subgraph: Subgraph, operator: Operator) -> N
 def _check_scales(operator: Operator, tensors: list[Tensor]) -> None:
     integers = [t for t in tensors if t.type in ("int4", "int8", "uint8", "int16")]
     # 16-bit integers may be added as they are.
-    if operator.name == "ADD" and all(t.type == "int16" and not t.is_quantized for t in integers):
+    if operator.name == "ADD" and all(t.type == "int16" and not len(t.scales) for t in integers):
         return
-    if not all(tensor.is_quantized for tensor in integers):
+    if not all(len(tensor.scales) for tensor in integers):
         raise ModelError(f"{operator.name} has integers without a scale")
-    scales = [tensor.scale for tensor in integers]
+    scales = [float(tensor.scales[0]) for tensor in integers]
     if operator.name in _ARITHMETIC and len(scales) > 1:
         # Kernels shift their terms by 15 bits, and differences by 7 before they square them.
         largest, result = 2 * max(scales[:-1]), scales[-1]

@@ -51,7 +51,9 @@ def describe_tensors(
         dtype = np.dtype("S") if tensor.type == "string" else tensor.dtype
         if dtype is None:
             raise ModelError(f"'{name}' is of type {tensor.type}, which numpy does not have")
-        infos.append(TensorInfo(name, tensor.signature, dtype, tensor.scale, tensor.zero_point))
+        is_one = len(tensor.scales) == len(tensor.zero_points) == 1  # not one for each channel
+        scale, zero_point = (tensor.scales[0], tensor.zero_points[0]) if is_one else (0, 0)
+        infos.append(TensorInfo(name, tensor.signature, dtype, float(scale), int(zero_point)))
     return infos
 
 

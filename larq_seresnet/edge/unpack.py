@@ -6,7 +6,6 @@ whose filter is then no constant, is not taken by XNNPACK, the fast float kernel
 of a small set whose inputs are constants is evaluated here, and replaced by its result.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Table
-from larq_seresnet.edge.model_file import ModelFile, Subgraph, Tensor
+from larq_seresnet.edge.model_file import ModelFile, Subgraph
 from larq_seresnet.edge.rewrite import Folded, rewrite
 
 # A packed bit becomes a float of 32, in up to eight steps, and a network has at least one byte of
@@ -49,16 +48,26 @@ def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = No
     Args:
         model: Any model; one without constant subgraphs stays as it is.
         main: The subgraph that is to be run, if it is not the first.
-        max_bytes: How much memory all results may take, those of the runtime included that are left
-            to it; by default 64 MiB, or 256 times the file's size if that is more.
+        max_bytes: How much memory all results may take, those included that are left to the
+            runtime; by default 64 MiB, or 256 times the file's size if that is more.
 
     Raises:
         ModelError: The constants need more than that.
     """
-    budget = _Budget(max(_FLOOR, _GROWTH * len(model.data)) if max_bytes is None else max_bytes)
-    folded = [Folded() for _ in model.subgraphs]
-    if not model.stores_data_outside:
-        folded = [_fold(model, subgraph, budget) for subgraph in model.subgraphs]
+    if max_bytes is None:
+        max_bytes = max(_FLOOR, _GROWTH * len(model.data))
+    left = max_bytes
+
+    def take(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise ModelError(
+                f"unpacking the file's constants takes over {max_bytes >> 20:,} MiB; "
+                "max_unpacked_bytes allows more"
+            )
+
+    folded = [_fold(model, subgraph, take) for subgraph in model.subgraphs]
     operators = [
         operator.name
         for subgraph, part in zip(model.subgraphs, folded, strict=True)
@@ -69,22 +78,7 @@ def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = No
     return Unpacked(rewrite(model, folded, main) if is_changed else model.data, operators)
 
 
-class _Budget:
-    """Counts the memory of all results."""
-
-    def __init__(self, size: int) -> None:
-        self.size = self.left = size
-
-    def take(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise ModelError(
-                f"unpacking the file's constants takes over {self.size >> 20:,} MiB; "
-                "max_unpacked_bytes allows more"
-            )
-
-
-def _fold(model: ModelFile, subgraph: Subgraph, budget: _Budget) -> Folded:
+def _fold(model: ModelFile, subgraph: Subgraph, take: Callable[[int], None]) -> Folded:
     """Which operators of a subgraph can go, and the constants that take their place."""
     values: dict[int, np.ndarray] = {}
     removed: set[int] = set()
@@ -97,8 +91,7 @@ def _fold(model: ModelFile, subgraph: Subgraph, budget: _Budget) -> Folded:
             kept.update(operator.inputs)
             continue
         known.update(operator.outputs)
-        outputs = [subgraph.tensors[index] for index in operator.outputs]
-        budget.take(sum(tensor_bytes(output) for output in outputs))
+        take(sum(subgraph.tensors[index].nbytes for index in operator.outputs))
         results = _evaluate(model, subgraph, i, values)
         if results is None:
             kept.update(operator.inputs)
@@ -118,15 +111,21 @@ def _evaluate(
     operator = subgraph.operators[number]
     evaluate = _EVALUATORS.get(operator.name)
     outputs = [subgraph.tensors[index] for index in operator.outputs]
-    is_custom = operator.name == "LceDequantize"
-    if evaluate is None or operator.is_custom != is_custom or not outputs:
-        return None
-    inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
-    constants = [value for value in inputs if value is not None]
-    if len(constants) < len(inputs) or not all(_can_be_constant(o) for o in outputs):
+    inputs = []
+    for index in operator.inputs:
+        constant = model.constant(subgraph.tensors[index]) if index >= 0 else None
+        value = values.get(index, constant)
+        inputs += [] if value is None else [value]
+    if (
+        evaluate is None
+        or operator.is_custom != (operator.name == "LceDequantize")
+        or len(inputs) < len(operator.inputs)
+        or not outputs
+        or not all(tensor.dtype and tensor.shape and tensor.nbytes for tensor in outputs)
+    ):
         return None
     try:
-        results = evaluate(constants, operator.options, outputs[0].shape)
+        results = evaluate(inputs, operator.options, outputs[0].shape)
     except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
         return None  # what numpy refuses is the runtime's to judge
     results = results if isinstance(results, list) else [results]
@@ -135,23 +134,6 @@ def _evaluate(
     declared = [(output.shape, output.dtype) for output in outputs]
     is_as_declared = [(result.shape, result.dtype) for result in results] == declared
     return results if is_as_declared else None
-
-
-def tensor_bytes(tensor: Tensor) -> int:
-    """The size of a tensor's value."""
-    return math.prod(tensor.shape) * (tensor.dtype.itemsize if tensor.dtype else 1)
-
-
-def _can_be_constant(tensor: Tensor) -> bool:
-    return tensor.dtype is not None and 0 not in tensor.shape and bool(tensor.shape)
-
-
-def _value(
-    model: ModelFile, subgraph: Subgraph, values: dict[int, np.ndarray], index: int
-) -> np.ndarray | None:
-    if index < 0:
-        return None
-    return values[index] if index in values else model.constant(subgraph.tensors[index])
 
 
 def _require_no_activation(options: Table | None, field: int = 0) -> None:
@@ -211,19 +193,6 @@ def _slice(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> 
     ]
 
 
-def _strided_slice(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
-    value, begin, end, strides = (v.tolist() if i else v for i, v in enumerate(values))
-    masks = [options.number(field) if options else 0 for field in range(5)]
-    if any(masks[2:]) or not len(begin) == len(end) == len(strides) <= value.ndim:
-        raise _UnsupportedError
-    return value[
-        tuple(
-            slice(None if masks[0] >> i & 1 else b, None if masks[1] >> i & 1 else e, s)
-            for i, (b, e, s) in enumerate(zip(begin, end, strides, strict=True))
-        )
-    ]
-
-
 def _concatenation(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
     _require_no_activation(options, 1)
     return np.concatenate(values, axis=options.number(0) if options else 0)
@@ -271,7 +240,6 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "SPLIT": _split,
     "SPLIT_V": _split_v,
     "SQUEEZE": _reshape,
-    "STRIDED_SLICE": _strided_slice,
     "SUB": _broadcast(np.subtract),
     "TRANSPOSE": _transpose,
 }

@@ -98,12 +98,6 @@ CASES = {
         (2, 2, 2),
         None,
     ),
-    "strided_slice": (
-        "STRIDED_SLICE",
-        [CUBE, *(np.array(v, np.int32) for v in ([0, 2, 1], [2, 0, 9], [1, -1, 2]))],
-        (2, 3, 2),
-        _options("StridedSlice", endMask=2),
-    ),
     "concatenation": ("CONCATENATION", [CUBE, CUBE], (2, 6, 4), _options("Concatenation", axis=1)),
     "gather": (
         "GATHER",
