@@ -127,9 +127,9 @@ class Interpreter:
         State (LSTMs that TensorFlow Lite fuses, variables): each run starts from the initial state,
         unless `keep_state` is set.
 
-        Ctrl-C is heard during an inference of over 0.1 s: it runs in a thread of its own, which takes
-        below 0.1 ms to start. It cannot be stopped and goes on behind; the next call waits for it.
-        The first inference of each shape and models with loops always run so, quick ones never.
+        Ctrl-C: an inference of over 0.1 s runs in a thread of its own, which takes below 0.1 ms to
+        start, so that the main thread hears it. The inference itself cannot be stopped and goes on
+        behind; the next call waits for it. So do the first one of each shape and all with loops.
 
         Args:
             x: An array of the input's shape, a batch of such (an array whose first axis is longer

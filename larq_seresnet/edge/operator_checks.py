@@ -16,10 +16,11 @@ _NEED_SCALE |= {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "
 # Which input holds indices, by the operator: into the first axis of which other input.
 _INDICES = {"GATHER": (1, 0), "EMBEDDING_LOOKUP": (0, 1)}
 # Which input holds axes, of which other input.
-_AXES = {"SPLIT": (0, 1), "SPLIT_V": (2, 0), "EXPAND_DIMS": (1, 0)} | dict.fromkeys(
-    ("ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REDUCE_MAX", "REDUCE_MIN", "REVERSE_V2", "SUM"),
-    (1, 0),
-)
+_AXES = {"SPLIT": (0, 1), "SPLIT_V": (2, 0), "EXPAND_DIMS": (1, 0)}
+for _name in ("ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REVERSE_V2", "SUM", "TRANSPOSE"):
+    _AXES[_name] = (1, 0)
+for _name in ("ALL", "ANY", "MAX", "MIN", "PROD"):
+    _AXES[f"REDUCE_{_name}"] = (1, 0)
 # Which input holds the output's shape, or its middle two sizes.
 _SHAPES = {"BROADCAST_TO": 1, "FILL": 0, "SCATTER_ND": 2, "SPARSE_TO_DENSE": 1}
 _SIZES = {"RESIZE_BILINEAR": 1, "RESIZE_NEAREST_NEIGHBOR": 1}

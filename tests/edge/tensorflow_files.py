@@ -1,9 +1,11 @@
-"""Small models converted by TensorFlow's converter, of kinds that people run on a Pi."""
+"""Small models converted by TensorFlow's converter, of kinds that people run on a Pi.
+
+TensorFlow must not be imported before `larq_seresnet`, which chooses Keras 2: conftest.py does that.
+"""
 
 import tempfile
 from collections.abc import Callable
 
-import larq_seresnet  # noqa: F401  (chooses Keras 2, before TensorFlow is imported)
 import numpy as np
 import tensorflow as tf
 

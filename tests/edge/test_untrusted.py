@@ -221,8 +221,7 @@ def test_names_are_escaped_wherever_they_are_printed(name, tmp_path, capsys):
         assert main([command, str(path), "--json"]) == 0
         json.loads(capsys.readouterr().out)
     with pytest.raises(TypeError) as caught:
-        single_int = doubled(name=name, tensor={"type": 2})  # and an output that is not int32
-        Interpreter(single_int).predict(np.ones((1, 4)))
+        model.predict(np.full((1, 4), "text"))
     assert str(caught.value).isprintable()
 
 
