@@ -1,6 +1,6 @@
 """Small models converted by TensorFlow's converter, of kinds that people run on a Pi.
 
-TensorFlow must not be imported before `larq_seresnet`, which chooses Keras 2: conftest.py does that.
+`larq_seresnet` comes before TensorFlow, for which it chooses Keras 2: conftest.py imports it.
 """
 
 import tempfile
