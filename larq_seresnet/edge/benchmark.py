@@ -63,7 +63,7 @@ class _Candidate:
         self.memory = None if before is None or after is None else max(0, after - before)
 
     def measure(self) -> float:
-        x: Any = self.inputs if len(self.inputs) > 1 else self.inputs[0]
+        x: Any = self.inputs[0] if len(self.inputs) == 1 else self.inputs
         start = time.perf_counter()
         self.interpreter.predict(x)
         return time.perf_counter() - start
