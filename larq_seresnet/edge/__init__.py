@@ -13,6 +13,7 @@ On the command line: `python -m larq_seresnet.edge classify | benchmark | info`.
 """
 
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError
-from larq_seresnet.edge.interpreter import Interpreter, TensorInfo
+from larq_seresnet.edge.interpreter import Interpreter
+from larq_seresnet.edge.tensors import TensorInfo
 
 __all__ = ["Interpreter", "ModelError", "RuntimeMissingError", "TensorInfo"]

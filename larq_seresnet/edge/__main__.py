@@ -1,13 +1,14 @@
 """`python -m larq_seresnet.edge classify | benchmark | info`."""
 
 import argparse
+import io
 import sys
 from dataclasses import MISSING, fields
 from typing import Any
 
 from larq_seresnet.edge.benchmark import Benchmark
 from larq_seresnet.edge.classify import Classify
-from larq_seresnet.edge.errors import ModelError, RuntimeMissingError
+from larq_seresnet.edge.errors import RuntimeMissingError, one_line
 from larq_seresnet.edge.info import Info
 
 # Each command is a dataclass: its fields are the flags, its docstring the help, run() what it does.
@@ -43,10 +44,16 @@ def main(arguments: list[str] | None = None) -> int:
             _add_field(subparser, field)
     values = vars(parser.parse_args(arguments))
     command = _COMMANDS[values.pop("command")]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command(**values).run()
-    except (ModelError, RuntimeMissingError, OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except MemoryError:
+        print("error: this takes more memory than there is", file=sys.stderr)
+        return 1
+    except (RuntimeMissingError, OSError, TypeError, ValueError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

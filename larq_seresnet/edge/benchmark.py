@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet.edge.interpreter import Interpreter, TensorInfo
+from larq_seresnet.edge.errors import ModelError
+from larq_seresnet.edge.interpreter import Interpreter
+from larq_seresnet.edge.tensors import TensorInfo
 
 _WARM_UP = 5
 
@@ -61,7 +63,7 @@ class _Candidate:
         self.memory = None if before is None or after is None else max(0, after - before)
 
     def measure(self) -> float:
-        x: Any = self.inputs if len(self.inputs) > 1 else self.inputs[0]
+        x: Any = self.inputs[0] if len(self.inputs) == 1 else self.inputs
         start = time.perf_counter()
         self.interpreter.predict(x)
         return time.perf_counter() - start
@@ -78,8 +80,10 @@ def _random_input(info: TensorInfo) -> np.ndarray:
     shape = [1 if size == -1 else size for size in info.shape]
     random = np.random.default_rng(0)
     if info.dtype.kind == "f":
-        return random.uniform(0, 255, shape).astype(info.dtype)
-    return random.integers(0, 2 if info.dtype == bool else 100, shape).astype(info.dtype)
+        return (255 * random.random(shape, np.float32)).astype(info.dtype)
+    if info.dtype.kind not in "biu":
+        raise ModelError(f"input '{info.name}' takes no numbers")
+    return random.integers(0, 2 if info.dtype == bool else 100, shape, np.int8).astype(info.dtype)
 
 
 def _resident_bytes() -> int | None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet.edge.errors import ModelError
+from larq_seresnet.edge.errors import ModelError, printable
 from larq_seresnet.edge.images import ImageError, load_image
-from larq_seresnet.edge.interpreter import Interpreter, dequantize, quantize
+from larq_seresnet.edge.interpreter import Interpreter
+from larq_seresnet.edge.tensors import dequantize
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class Classify:
 
 
 def _text(entry: dict[str, Any]) -> str:
-    name = entry["label"] if entry["label"] is not None else f"class {entry['class']}"
-    if entry["is_probability"]:
-        return f"{name} {entry['score']:.1%}"
-    return f"{name} {entry['score']:.4g}"
+    name = f"class {entry['class']}" if entry["label"] is None else printable(entry["label"])
+    if entry["score"] is None:
+        return f"{name} not a finite number"
+    return f"{name} {entry['score']:{'.1%' if entry['is_probability'] else '.4g'}}"
 
 
 class _Classifier:
@@ -66,12 +67,17 @@ class _Classifier:
         shape = self.input.shape
         if len(shape) != 4 or shape[0] not in (-1, 1) or shape[3] not in (1, 3) or -1 in shape[1:]:
             raise ModelError(f"the model is no image classifier: its input has shape {shape}")
+        for info in (self.input, self.output):
+            if info.dtype.kind not in "fiu":
+                raise ModelError(f"the model is no image classifier: it has {info.dtype} values")
 
     def classify(self, path: Path) -> list[dict[str, Any]]:
         _, height, width, channels = self.input.shape
         low, high = self.interpreter.input_range
         pixels = low + load_image(path, height, width, channels) * ((high - low) / 255)
-        output = self.interpreter.predict(quantize(pixels[np.newaxis], self.input))
+        if self.input.dtype.kind != "f" and not self.input.is_quantized:  # it takes plain pixels
+            pixels = np.rint(pixels).astype(self.input.dtype)
+        output = self.interpreter.predict(pixels[np.newaxis])
         scores = np.asarray(dequantize(output, self.output), np.float64).ravel()
         labels = self.interpreter.labels
         if labels and len(labels) != len(scores):
@@ -81,7 +87,7 @@ class _Classifier:
             {
                 "class": int(index),
                 "label": labels[index] if labels else None,
-                "score": float(scores[index]),
+                "score": float(scores[index]) if np.isfinite(scores[index]) else None,
                 "is_probability": is_probability,
             }
             for index in np.argsort(-scores, kind="stable")[: self.top]

@@ -1,8 +1,26 @@
 """The exceptions of `larq_seresnet.edge`; each message is one line that a user can act on."""
 
+_LONGEST = 500
+
+
+def printable(text: str) -> str:
+    """Text of a file with everything escaped that a terminal would act upon."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(error: object) -> str:
+    """A message that is never empty and can be printed, whatever a file put into it."""
+    text = printable(" ".join(str(error).split()))
+    if not text:
+        return f"no reason was given ({type(error).__name__})"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
 
 class ModelError(ValueError):
     """A `.tflite` file is damaged, or asks for something that cannot be run."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(one_line(message))
 
 
 class RuntimeMissingError(ImportError):

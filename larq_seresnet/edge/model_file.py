@@ -1,15 +1,17 @@
-"""What a `.tflite` file holds: operators, tensors, constants and metadata."""
+"""What a `.tflite` file holds: operators, tensors, constants, signatures and metadata."""
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
-from larq_seresnet.edge.flatbuffer import Table
+from larq_seresnet.edge.flatbuffer import Source, Table
 from larq_seresnet.edge.operators import BUILTIN_OPERATORS
 
 LCE_OPERATORS = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
@@ -23,15 +25,17 @@ resource variant uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m
 TENSOR_TYPES = tuple(_TYPE_NAMES.split())
 _NUMPY_TYPES = frozenset(TENSOR_TYPES[:17]) - {"string", "resource", "variant"}
 
-# Far more than any network has; bounds the work that a small hostile file can ask for.
-_MAX_SUBGRAPHS, _MAX_TABLES = 1000, 1_000_000
+# Far more than any network has; a subgraph costs the runtime much more than its bytes.
+_MAX_SUBGRAPHS, _MAX_RANK, _MAX_METADATA_DEPTH = 1000, 32, 20
+# Pixel values beyond this are no pixels, and their differences are still float32 numbers.
+_MAX_PIXEL = 1e6
 
 
 class ModelFields:
     """Field numbers of the schema's Model table."""
 
     VERSION, OPERATOR_CODES, SUBGRAPHS, DESCRIPTION, BUFFERS = range(5)
-    METADATA_BUFFER, METADATA, SIGNATURES, EXTERNAL_GROUPS, EXTERNAL_BUFFERS = range(5, 10)
+    METADATA_BUFFER, METADATA, SIGNATURES = range(5, 8)
 
 
 class SubgraphFields:
@@ -44,24 +48,49 @@ class TensorFields:
     """Field numbers of the schema's Tensor table."""
 
     SHAPE, TYPE, BUFFER, NAME, QUANTIZATION, IS_VARIABLE, SPARSITY, SHAPE_SIGNATURE = range(8)
-    HAS_RANK, VARIANT_TENSORS = range(8, 10)
+    HAS_RANK, VARIANT_TENSORS, EXTERNAL_BUFFER = range(8, 11)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor's declaration; `buffer` indexes the model's buffers, and 0 stands for none."""
+    """A tensor's declaration.
 
-    name: str
+    Attributes:
+        shape: Its sizes; where one is free, what it starts out with.
+        signature: The shape with -1 for sizes that are free.
+        type: A name of `TENSOR_TYPES`.
+        buffer: Indexes the model's buffers.
+        is_constant: Whether the file holds its value.
+        is_variable: Whether it keeps its value from one inference to the next.
+        scales: For integers that stand for real numbers, `real = scale * (integer - zero_point)`:
+            none, one, or one for each channel.
+        zero_points: As many.
+    """
+
     shape: tuple[int, ...]
+    signature: tuple[int, ...]
     type: str
     buffer: int
+    is_constant: bool
     is_variable: bool
+    scales: np.ndarray
+    zero_points: np.ndarray
     table: Table
+
+    @property
+    def name(self) -> str:
+        """Its name, as the file has it: to be escaped where it is printed."""
+        return self.table.text(TensorFields.NAME)
 
     @property
     def dtype(self) -> np.dtype | None:
         """The numpy type of its elements, or None where numpy has none."""
         return np.dtype(self.type) if self.type in _NUMPY_TYPES else None
+
+    @property
+    def nbytes(self) -> int:
+        """The size of its value."""
+        return math.prod(self.shape) * (self.dtype.itemsize if self.dtype else 1)
 
 
 @dataclass(frozen=True)
@@ -72,8 +101,13 @@ class Operator:
     is_custom: bool
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: Table | None
+    intermediates: tuple[int, ...]
     table: Table
+
+    @property
+    def options(self) -> Table | None:
+        """What a builtin operator is configured with."""
+        return self.table.table(4)
 
 
 @dataclass(frozen=True)
@@ -87,8 +121,30 @@ class Subgraph:
     table: Table
 
 
+@dataclass(frozen=True)
+class Signature:
+    """One of the functions that a file offers: the names of a subgraph's inputs and outputs."""
+
+    key: str
+    subgraph: int
+    inputs: list[tuple[int, str]]
+    outputs: list[tuple[int, str]]
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """A model's bytes.
+
+    Raises:
+        ModelError: The path is of something without an end, like a device.
+        OSError: The file cannot be read.
+    """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise ModelError(f"{path} is not a regular file")
+    return Path(path).read_bytes()
+
+
 class ModelFile:
-    """A `.tflite` file, read and checked.
+    """A `.tflite` file, read and checked as far as it can be without looking at the operators.
 
     Args:
         data: The file's bytes.
@@ -101,86 +157,101 @@ class ModelFile:
         if data[4:8] != b"TFL3":
             raise ModelError("this is not a TensorFlow Lite model")
         self.data = data
-        self.table = Table.root(data)
+        self._source = Source(data)
+        self.table = Table(self._source, int.from_bytes(data[:4], "little"))
         self.buffer_tables = self.table.tables(ModelFields.BUFFERS)
         self.buffers = [table.vector(0, "<u1") for table in self.buffer_tables]
+        if any(table.number(1, "<Q") for table in self.buffer_tables):
+            raise ModelError("constants behind the FlatBuffer (over 2 GB) are not supported")
         codes = self.table.tables(ModelFields.OPERATOR_CODES)
         self._operator_names = [_operator_name(code) for code in codes]
         subgraphs = self.table.tables(ModelFields.SUBGRAPHS)
         if not 1 <= len(subgraphs) <= _MAX_SUBGRAPHS:
             raise ModelError(f"the file has {len(subgraphs)} subgraphs")
-        self._tables_left = _MAX_TABLES
         self.subgraphs = [self._read_subgraph(table) for table in subgraphs]
-
-    @property
-    def stores_data_outside(self) -> bool:
-        """Whether constants lie behind or beside the FlatBuffer (files of over 2 GB)."""
-        fields = (ModelFields.EXTERNAL_GROUPS, ModelFields.EXTERNAL_BUFFERS)
-        return any(self.table.where(field) for field in fields) or any(
-            table.number(1, "<Q") for table in self.buffer_tables
-        )
+        signatures = self.table.tables(ModelFields.SIGNATURES)
+        self.signatures = [self._read_signature(table) for table in signatures]
 
     def constant(self, tensor: Tensor) -> np.ndarray | None:
         """A constant tensor's value; None where it is none, or of a type that numpy lacks."""
-        data = self.buffers[tensor.buffer]
-        sparse = tensor.table.where(TensorFields.SPARSITY)
-        if not len(data) or tensor.is_variable or tensor.dtype is None or sparse:
+        if not tensor.is_constant or tensor.dtype is None:
             return None
-        return data.view(tensor.dtype).reshape(tensor.shape)
+        return self.buffers[tensor.buffer].view(tensor.dtype).reshape(tensor.shape)
+
+    def signature(self, key: str | None) -> Signature:
+        """The signature of that key, or by default the one that runtimes run.
+
+        Raises:
+            ValueError: There is none of that key.
+        """
+        if key is None:
+            main = (signature for signature in self.signatures if not signature.subgraph)
+            return next(main, Signature("", 0, [], []))
+        for signature in self.signatures:
+            if signature.key == key:
+                return signature
+        keys = ", ".join(signature.key for signature in self.signatures)
+        raise ValueError(f"the file has no signature '{key}', but: {keys or 'none'}")
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """What this project's converter wrote about the model; empty for files of other origin."""
+        found: dict[str, Any] = {}
         for entry in self.table.tables(ModelFields.METADATA):
-            if entry.text(0) == METADATA_NAME:
-                index = entry.number(1, "<I")
-                if index >= len(self.buffers):
-                    raise ModelError("the file is damaged: its metadata are missing")
-                return _parse_metadata(self.buffers[index].tobytes())
-        return {}
+            index = entry.number(1, "<I")
+            if index >= len(self.buffers):
+                raise ModelError("the file is damaged: its metadata are missing")
+            self._source.visit(self.buffers[index].nbytes)  # the runtime copies them
+            if entry.text(0) == METADATA_NAME and not found:
+                found = _parse_metadata(self.buffers[index].tobytes())
+        return found
 
     def _read_subgraph(self, table: Table) -> Subgraph:
-        tensors = [self._read_tensor(t) for t in self._count(table, SubgraphFields.TENSORS)]
-        operators = [self._read_operator(t) for t in self._count(table, SubgraphFields.OPERATORS)]
-        subgraph = Subgraph(
-            tensors=tensors,
-            inputs=tuple(table.vector(SubgraphFields.INPUTS, "<i4").tolist()),
-            outputs=tuple(table.vector(SubgraphFields.OUTPUTS, "<i4").tolist()),
-            operators=operators,
+        table.visit(SubgraphFields.NAME, "<u1")
+        return Subgraph(
+            tensors=[self._read_tensor(t) for t in table.tables(SubgraphFields.TENSORS)],
+            inputs=table.integers(SubgraphFields.INPUTS),
+            outputs=table.integers(SubgraphFields.OUTPUTS),
+            operators=[self._read_operator(t) for t in table.tables(SubgraphFields.OPERATORS)],
             table=table,
         )
-        _check_indices(subgraph)
-        return subgraph
-
-    def _count(self, table: Table, field: int) -> list[Table]:
-        tables = table.tables(field)
-        self._tables_left -= len(tables)
-        if self._tables_left < 0:
-            raise ModelError("the file declares too many tensors or operators")
-        return tables
 
     def _read_tensor(self, table: Table) -> Tensor:
         type_number = table.number(TensorFields.TYPE, "<B")
         if type_number >= len(TENSOR_TYPES):
             raise ModelError(f"a tensor has the unknown type {type_number}")
+        buffer = table.number(TensorFields.BUFFER, "<I")
+        if buffer >= len(self.buffers):
+            raise ModelError("a tensor has no buffer")
+        table.visit(TensorFields.NAME, "<u1")
+        shape = table.integers(TensorFields.SHAPE)
+        signature = table.integers(TensorFields.SHAPE_SIGNATURE)
+        quantization = table.table(TensorFields.QUANTIZATION)
+        none = np.empty(0)
+        size = len(self.buffers[buffer]) if buffer else 0
+        is_variable = bool(table.number(TensorFields.IS_VARIABLE, "<B"))
         tensor = Tensor(
-            name=table.text(TensorFields.NAME),
-            shape=tuple(table.vector(TensorFields.SHAPE, "<i4").tolist()),
+            shape=shape,
+            signature=signature if len(signature) == len(shape) else shape,
             type=TENSOR_TYPES[type_number],
-            buffer=table.number(TensorFields.BUFFER, "<I"),
-            is_variable=bool(table.number(TensorFields.IS_VARIABLE, "<B")),
+            buffer=buffer,
+            is_constant=size > 0 and not is_variable,
+            is_variable=is_variable,
+            scales=quantization.visit(2, "<f4") if quantization else none,
+            zero_points=quantization.visit(3, "<i8") if quantization else none,
             table=table,
         )
-        if tensor.buffer >= len(self.buffers):
-            raise ModelError(f"tensor '{tensor.name}' has no buffer")
-        if min(tensor.shape, default=0) < 0:
-            raise ModelError(f"tensor '{tensor.name}' has a negative size")
-        size = len(self.buffers[tensor.buffer])
-        sparse = table.where(TensorFields.SPARSITY)
-        if size and tensor.dtype and not tensor.is_variable and not sparse:
-            needed = math.prod(tensor.shape) * tensor.dtype.itemsize
-            if size != needed:
-                raise ModelError(f"tensor '{tensor.name}' has {size} bytes instead of {needed}")
+        problem = ""
+        if len(shape) > _MAX_RANK:
+            problem = f"has {len(shape)} dimensions"
+        elif min(shape, default=0) < 0 or min(signature, default=0) < -1:
+            problem = "has a negative size"
+        elif table.where(TensorFields.SPARSITY) or table.where(TensorFields.EXTERNAL_BUFFER):
+            problem = "is sparse or outside of the file, which is not supported"
+        elif tensor.is_constant and tensor.dtype and size != tensor.nbytes:
+            problem = f"has {size} bytes instead of {tensor.nbytes}"
+        if problem:
+            raise ModelError(f"tensor '{tensor.name}' {problem}")
         return tensor
 
     def _read_operator(self, table: Table) -> Operator:
@@ -191,11 +262,28 @@ class ModelFile:
         return Operator(
             name=name,
             is_custom=is_custom,
-            inputs=tuple(table.vector(1, "<i4").tolist()),
-            outputs=tuple(table.vector(2, "<i4").tolist()),
-            options=table.table(4),
+            inputs=table.integers(1),
+            outputs=table.integers(2),
+            intermediates=table.integers(8),
             table=table,
         )
+
+    def _read_signature(self, table: Table) -> Signature:
+        inputs, outputs = (
+            [(entry.number(1, "<I"), entry.text(0)) for entry in table.tables(field)]
+            for field in (0, 1)
+        )
+        signature = Signature(table.text(2), table.number(4, "<I"), inputs, outputs)
+        if signature.subgraph >= len(self.subgraphs):
+            raise ModelError(f"the file is damaged: signature '{signature.key}' has no subgraph")
+        graph = self.subgraphs[signature.subgraph]
+        for entries, tensors in ((inputs, set(graph.inputs)), (outputs, set(graph.outputs))):
+            if any(index not in tensors for index, _ in entries):
+                raise ModelError(
+                    f"the file is damaged: signature '{signature.key}' names a tensor that is no "
+                    "input or output"
+                )
+        return signature
 
 
 def _operator_name(code: Table) -> tuple[str, bool]:
@@ -207,28 +295,16 @@ def _operator_name(code: Table) -> tuple[str, bool]:
     return (code.text(1), True) if name == "CUSTOM" else (name, False)
 
 
-def _check_indices(subgraph: Subgraph) -> None:
-    count = len(subgraph.tensors)
-    required = [*subgraph.inputs, *subgraph.outputs]
-    optional: list[int] = []
-    for operator in subgraph.operators:
-        # Runtimes crash where a builtin operator lacks an input that it needs. Optional are the
-        # biases of layers, which come third, and most inputs of recurrent layers.
-        is_recurrent = operator.name.endswith(("LSTM", "RNN", "SVDF"))
-        needed = 0 if operator.is_custom or is_recurrent else 2
-        required += [*operator.inputs[:needed], *operator.outputs]
-        optional += operator.inputs[needed:]
-    if any(not 0 <= i < count for i in required) or any(not -1 <= i < count for i in optional):
-        raise ModelError("the file is damaged: an operator's tensor is missing")
-
-
 def _parse_metadata(text: bytes) -> dict[str, Any]:
     try:
-        metadata = json.loads(text.decode())
+        # NaN and infinity are no JSON, and could not be printed as such.
+        metadata = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"the file's metadata are not valid JSON: {error}") from None
     if not isinstance(metadata, dict):
         raise ModelError("the file's metadata are not a JSON object")
+    if _depth(metadata) >= _MAX_METADATA_DEPTH:
+        raise ModelError("the file's metadata are nested too deeply")
     labels = metadata.get("labels", [])
     if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ModelError("the labels in the file's metadata are not a list of strings")
@@ -236,8 +312,22 @@ def _parse_metadata(text: bytes) -> dict[str, Any]:
     if not (
         isinstance(limits, list)
         and len(limits) == 2
-        and all(isinstance(limit, int | float) and math.isfinite(limit) for limit in limits)
+        and all(type(limit) in (int, float) and abs(limit) <= _MAX_PIXEL for limit in limits)
         and limits[0] < limits[1]
     ):
-        raise ModelError("the input range in the file's metadata is not a pair of numbers")
+        raise ModelError("the input range in the file's metadata is not a pair of pixel values")
     return metadata
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return float(text)
+
+
+def _depth(value: Any, limit: int = _MAX_METADATA_DEPTH) -> int:
+    """How deeply lists and objects are nested, up to a limit."""
+    children = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list) or not limit:
+        return 0
+    return 1 + max((_depth(child, limit - 1) for child in children), default=0)

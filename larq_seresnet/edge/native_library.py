@@ -1,11 +1,40 @@
-"""Finds the native delegate, which runs the operators of Larq Compute Engine."""
+"""Finds the TFLite runtime, and the native delegate for Larq Compute Engine's operators."""
 
+import importlib
 import os
 from pathlib import Path
+from types import ModuleType
 
-from larq_seresnet.edge.errors import RuntimeMissingError
+import numpy as np
+
+from larq_seresnet.edge.errors import RuntimeMissingError, one_line
 
 LIBRARY_NAME = "liblarq_seresnet_delegate.so"
+
+
+def find_runtime() -> ModuleType:
+    """The module of the TFLite runtime that is installed.
+
+    Raises:
+        RuntimeMissingError: There is none that works.
+    """
+    problems = []
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            module = importlib.import_module(f"{package}.interpreter")
+        except ModuleNotFoundError as error:
+            if error.name != package:
+                problems.append(f"{package}: {error}")
+        except ImportError as error:
+            problems.append(f"{package} does not work here: {one_line(error)}")
+        else:
+            if package == "tflite_runtime" and np.lib.NumpyVersion(np.__version__) >= "2.0.0":
+                # It imports, and fails when it loads a model.
+                problems.append("tflite-runtime works with numpy < 2 only")
+                continue
+            return module
+    found = f" ({'; '.join(problems)})" if problems else ""
+    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install ai-edge-litert")
 
 
 def native_library() -> Path:

@@ -5,213 +5,84 @@ what changes: the new tables (model, subgraphs, replaced tensors) come first, re
 tables behind them, which stay as they are, and the constants come last.
 """
 
-import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from larq_seresnet.edge.flatbuffer import Table
+from larq_seresnet.edge.flatbuffer import Table, Writer
 from larq_seresnet.edge.model_file import ModelFields, ModelFile, SubgraphFields, TensorFields
 
-_ALIGNMENT = 64  # the schema asks for 16; kernels like whole cache lines
-
 
 @dataclass(frozen=True)
-class _Old:
-    """A position in the old file."""
+class Folded:
+    """What of a subgraph is replaced: operators that go, and tensors that get a value."""
 
-    position: int
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A constant's vector at the end of the new file, by its number."""
-
-    number: int
+    removed: set[int] = field(default_factory=set)
+    values: dict[int, np.ndarray] = field(default_factory=dict)
 
 
-class _Item:
-    """A new table, or a vector of offsets; both end in references to what lies behind them."""
-
-    def __init__(self) -> None:
-        self.position = 0
-
-    def size(self) -> int:
-        raise NotImplementedError
-
-    def write(self, image: bytearray, locate: "_Locate") -> None:
-        raise NotImplementedError
-
-
-class _NewTable(_Item):
-    def __init__(self, fields: "dict[int, int | _Item | _Old | _Constant | None]") -> None:
-        super().__init__()
-        self.fields = {number: value for number, value in fields.items() if value is not None}
-        count = max(self.fields, default=-1) + 1
-        self.vtable_size = 4 + 2 * count + (2 * count) % 4
-
-    def size(self) -> int:
-        return self.vtable_size + 4 + 4 * len(self.fields)
-
-    def write(self, image: bytearray, locate: "_Locate") -> None:
-        table = self.position + self.vtable_size
-        inline = 4 + 4 * len(self.fields)
-        struct.pack_into("<HH", image, self.position, self.vtable_size, inline)
-        struct.pack_into("<i", image, table, self.vtable_size)
-        for slot, (number, value) in enumerate(sorted(self.fields.items())):
-            offset = 4 + 4 * slot
-            struct.pack_into("<H", image, self.position + 4 + 2 * number, offset)
-            place = table + offset
-            number_or_offset = value if isinstance(value, int) else locate(value) - place
-            struct.pack_into("<I", image, place, number_or_offset & 0xFFFFFFFF)
-
-    def target(self) -> int:
-        return self.position + self.vtable_size
-
-
-class _OffsetVector(_Item):
-    def __init__(self, entries: "list[_Item | _Old]") -> None:
-        super().__init__()
-        self.entries = entries
-
-    def size(self) -> int:
-        return 4 + 4 * len(self.entries)
-
-    def write(self, image: bytearray, locate: "_Locate") -> None:
-        struct.pack_into("<I", image, self.position, len(self.entries))
-        for i, entry in enumerate(self.entries):
-            place = self.position + 4 + 4 * i
-            struct.pack_into("<I", image, place, locate(entry) - place)
-
-
-class _Locate:
-    """Where a reference points to in the new file."""
-
-    def __init__(self, old_start: int, constant_starts: list[int]) -> None:
-        self.old_start = old_start
-        self.constant_starts = constant_starts
-
-    def __call__(self, reference: "_Item | _Old | _Constant") -> int:
-        if isinstance(reference, _Old):
-            return self.old_start + reference.position
-        if isinstance(reference, _Constant):
-            return self.constant_starts[reference.number]
-        return reference.target() if isinstance(reference, _NewTable) else reference.position
-
-
-def _align(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _kept(table: Table, *fields: int) -> "dict[int, _Old | None]":
-    """Offset fields whose targets stay where they are."""
-    targets = {field: table.target(field) for field in fields}
-    return {field: None if t is None else _Old(t) for field, t in targets.items()}
-
-
-def replace_by_constants(
-    model: ModelFile, folded: list[tuple[set[int], dict[int, np.ndarray]]]
-) -> bytes:
+def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
     """The model without some operators, and with constants for some tensors.
 
     Args:
         model: The model.
-        folded: For each subgraph, the indices of the operators to leave out, and the values of
-            tensors by their index.
+        folded: What to replace in each subgraph.
+        main: The subgraph that becomes the first one, which runtimes run. It changes places with
+            the first, and the signatures, which refer to subgraphs, are left out.
     """
-    constants: list[np.ndarray] = []
-    buffers: list[_Item | _Old] = [_Old(table.position) for table in model.buffer_tables]
-    subgraphs: list[_Item | _Old] = []
-    graph_items: list[_Item] = []
-    for subgraph, (removed, values) in zip(model.subgraphs, folded, strict=True):
-        tensors: list[_Item | _Old] = []
-        new_tensors: list[_Item] = []
-        for index, tensor in enumerate(subgraph.tensors):
-            if index not in values:
-                tensors.append(_Old(tensor.table.position))
-                continue
-            tensor_fields = _kept(
-                tensor.table,
-                TensorFields.SHAPE,
-                TensorFields.NAME,
-                TensorFields.QUANTIZATION,
-            )
-            new = _NewTable(
-                {
-                    **tensor_fields,
-                    TensorFields.TYPE: tensor.table.number(TensorFields.TYPE, "<B"),
-                    TensorFields.BUFFER: len(buffers),
-                    TensorFields.HAS_RANK: 1,
-                }
-            )
-            buffers.append(_NewTable({0: _Constant(len(constants))}))
-            constants.append(values[index])
-            tensors.append(new)
-            new_tensors.append(new)
-        operators: list[_Item | _Old] = [
-            _Old(operator.table.position)
+    writer = Writer()
+    constants = [
+        {index: writer.data(value) for index, value in part.values.items()} for part in folded
+    ]
+    old = writer.put(model.data)
+
+    def kept(table: Table, *fields: int) -> dict[int, int | None]:
+        """Offset fields whose targets stay where they are."""
+        targets = {field: table.target(field) for field in fields}
+        return {field: None if t is None else old - t for field, t in targets.items()}
+
+    buffers = [old - table.position for table in model.buffer_tables]
+    subgraphs = []
+    for subgraph, part, data in zip(model.subgraphs, folded, constants, strict=True):
+        if not part.removed:
+            subgraphs.append(old - subgraph.table.position)
+            continue
+        tensors = [old - tensor.table.position for tensor in subgraph.tensors]
+        for index, place in data.items():
+            table = subgraph.tensors[index].table
+            numbers = {
+                TensorFields.TYPE: table.number(TensorFields.TYPE, "<B"),
+                TensorFields.BUFFER: len(buffers),
+                TensorFields.HAS_RANK: 1,
+            }
+            fields = TensorFields.SHAPE, TensorFields.NAME, TensorFields.QUANTIZATION
+            tensors[index] = writer.table(numbers, kept(table, *fields))
+            buffers.append(writer.table({}, {0: place}))
+        operators = [
+            old - operator.table.position
             for i, operator in enumerate(subgraph.operators)
-            if i not in removed
+            if i not in part.removed
         ]
-        tensor_vector, operator_vector = _OffsetVector(tensors), _OffsetVector(operators)
-        subgraph_fields = _kept(
-            subgraph.table, SubgraphFields.INPUTS, SubgraphFields.OUTPUTS, SubgraphFields.NAME
-        )
-        subgraphs.append(
-            _NewTable(
-                {
-                    **subgraph_fields,
-                    SubgraphFields.TENSORS: tensor_vector,
-                    SubgraphFields.OPERATORS: operator_vector,
-                }
-            )
-        )
-        graph_items += [tensor_vector, operator_vector, *new_tensors]
-    buffer_vector, subgraph_vector = _OffsetVector(buffers), _OffsetVector(subgraphs)
-    root = _NewTable(
-        {
-            ModelFields.VERSION: model.table.number(ModelFields.VERSION, "<I"),
-            **_kept(
-                model.table,
-                ModelFields.OPERATOR_CODES,
-                ModelFields.DESCRIPTION,
-                ModelFields.METADATA_BUFFER,
-                ModelFields.METADATA,
-                ModelFields.SIGNATURES,
+        targets = {
+            **kept(
+                subgraph.table, SubgraphFields.INPUTS, SubgraphFields.OUTPUTS, SubgraphFields.NAME
             ),
-            ModelFields.SUBGRAPHS: subgraph_vector,
-            ModelFields.BUFFERS: buffer_vector,
+            SubgraphFields.TENSORS: writer.offsets(tensors),
+            SubgraphFields.OPERATORS: writer.offsets(operators),
         }
-    )
-    new_subgraphs = [item for item in subgraphs if isinstance(item, _Item)]
-    new_buffers = [item for item in buffers if isinstance(item, _Item)]
-    # A table or vector comes before what it refers to.
-    ordered = [root, subgraph_vector, *new_subgraphs, *graph_items, buffer_vector, *new_buffers]
-    return _assemble(root, ordered, model.data, constants)
-
-
-def _assemble(
-    root: _NewTable, items: list[_Item], old: bytes, constants: list[np.ndarray]
-) -> bytes:
-    position = 8  # behind the root's offset and the file's identifier
-    for item in items:
-        item.position = position
-        position += item.size()
-    old_start = _align(position)
-    position = old_start + len(old)
-    starts = []
-    for constant in constants:
-        position = _align(position + 4)
-        starts.append(position - 4)  # the vector's length stands before its aligned data
-        position += constant.nbytes
-
-    image = bytearray(position)
-    struct.pack_into("<I4s", image, 0, root.target(), b"TFL3")
-    locate = _Locate(old_start, starts)
-    for item in items:
-        item.write(image, locate)
-    image[old_start : old_start + len(old)] = old
-    for start, constant in zip(starts, constants, strict=True):
-        struct.pack_into("<I", image, start, constant.nbytes)
-        image[start + 4 : start + 4 + constant.nbytes] = np.ascontiguousarray(constant).tobytes()
-    return bytes(image)
+        subgraphs.append(writer.table({}, targets))
+    subgraphs[0], subgraphs[main] = subgraphs[main], subgraphs[0]
+    targets = {
+        **kept(
+            model.table,
+            ModelFields.OPERATOR_CODES,
+            ModelFields.DESCRIPTION,
+            ModelFields.METADATA_BUFFER,
+            ModelFields.METADATA,
+            *([] if main else [ModelFields.SIGNATURES]),
+        ),
+        ModelFields.SUBGRAPHS: writer.offsets(subgraphs),
+        ModelFields.BUFFERS: writer.offsets(buffers),
+    }
+    version = {ModelFields.VERSION: model.table.number(ModelFields.VERSION, "<I")}
+    return writer.finish(writer.table(version, targets), b"TFL3")

@@ -6,18 +6,19 @@ whose filter is then no constant, is not taken by XNNPACK, the fast float kernel
 of a small set whose inputs are constants is evaluated here, and replaced by its result.
 """
 
-import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Table
-from larq_seresnet.edge.model_file import ModelFile, Subgraph, Tensor
-from larq_seresnet.edge.rewrite import replace_by_constants
+from larq_seresnet.edge.model_file import ModelFile, Subgraph
+from larq_seresnet.edge.rewrite import Folded, rewrite
 
-# More than the weights of networks that run on small devices; a hostile file could ask for more.
-MAX_BYTES = 1 << 31
+# A packed bit becomes a float of 32, in up to eight steps, and a network has at least one byte of
+# bits for each; the floor is for small files. Only a hostile file asks for more.
+_GROWTH, _FLOOR = 256, 64 << 20
 
 _Values = list[np.ndarray]
 # Takes the inputs, the options and the first output's shape; gives the output, or several.
@@ -28,94 +29,111 @@ class _UnsupportedError(Exception):
     """The operator is left in the graph, for the runtime to evaluate."""
 
 
-def unpack_constants(model: ModelFile) -> bytes:
-    """The model with constant subgraphs replaced by their values.
+@dataclass(frozen=True)
+class Unpacked:
+    """A model whose constant subgraphs are constants.
+
+    Attributes:
+        data: The bytes of a `.tflite` file.
+        operators: The names of the operators that are left, in all subgraphs.
+    """
+
+    data: bytes
+    operators: list[str]
+
+
+def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = None) -> Unpacked:
+    """Replaces constant subgraphs by their values.
 
     Args:
-        model: Any model; one without constant subgraphs is returned as it is.
-
-    Returns:
-        The bytes of a `.tflite` file.
+        model: Any model; one without constant subgraphs stays as it is.
+        main: The subgraph that is to be run, if it is not the first.
+        max_bytes: How much memory all results may take, those included that are left to the
+            runtime; by default 64 MiB, or 256 times the file's size if that is more.
 
     Raises:
-        ModelError: The constants would need more than `MAX_BYTES`.
+        ModelError: The constants need more than that.
     """
-    if model.stores_data_outside:
-        return model.data
-    budget = _Budget()
-    folded = [_fold(model, subgraph, budget) for subgraph in model.subgraphs]
-    if not any(removed for removed, _ in folded):
-        return model.data
-    return replace_by_constants(model, folded)
+    if max_bytes is None:
+        max_bytes = max(_FLOOR, _GROWTH * len(model.data))
+    left = max_bytes
+
+    def take(size: int) -> None:
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise ModelError(
+                f"unpacking the file's constants takes over {max_bytes >> 20:,} MiB; "
+                "max_unpacked_bytes allows more"
+            )
+
+    folded = [_fold(model, subgraph, take) for subgraph in model.subgraphs]
+    operators = [
+        operator.name
+        for subgraph, part in zip(model.subgraphs, folded, strict=True)
+        for i, operator in enumerate(subgraph.operators)
+        if i not in part.removed
+    ]
+    is_changed = main or any(part.removed for part in folded)
+    return Unpacked(rewrite(model, folded, main) if is_changed else model.data, operators)
 
 
-class _Budget:
-    """Counts the memory of all results."""
-
-    def __init__(self) -> None:
-        self.left = MAX_BYTES
-
-    def take(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
-            raise ModelError(f"unpacking the file's constants takes over {MAX_BYTES >> 20} MiB")
-
-
-def _fold(
-    model: ModelFile, subgraph: Subgraph, budget: _Budget
-) -> tuple[set[int], dict[int, np.ndarray]]:
+def _fold(model: ModelFile, subgraph: Subgraph, take: Callable[[int], None]) -> Folded:
     """Which operators of a subgraph can go, and the constants that take their place."""
     values: dict[int, np.ndarray] = {}
     removed: set[int] = set()
+    known = {index for index, tensor in enumerate(subgraph.tensors) if tensor.is_constant}
+    last_use = {index: i for i, op in enumerate(subgraph.operators) for index in op.inputs}
+    kept = set(subgraph.outputs)
     for i, operator in enumerate(subgraph.operators):
-        evaluate = _EVALUATORS.get(operator.name)
-        is_custom = operator.name == "LceDequantize"
-        if evaluate is None or operator.is_custom != is_custom or not operator.outputs:
+        given = {index for index in operator.inputs if index >= 0}
+        if not given or not known >= given:
+            kept.update(operator.inputs)
             continue
-        inputs = [_value(model, subgraph, values, index) for index in operator.inputs]
-        constants = [value for value in inputs if value is not None]
-        outputs = [subgraph.tensors[index] for index in operator.outputs]
-        if len(constants) < len(inputs) or not all(_can_be_constant(o) for o in outputs):
-            continue
-        budget.take(sum(_size(output) for output in outputs))
-        try:
-            results = evaluate(constants, operator.options, outputs[0].shape)
-        except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
-            continue  # what numpy refuses is the runtime's to judge
-        results = results if isinstance(results, list) else [results]
-        if operator.name == "CAST":
-            results = [results[0].astype(outputs[0].dtype)]
-        declared = [(output.shape, output.dtype) for output in outputs]
-        if [(result.shape, result.dtype) for result in results] == declared:
-            values.update(zip(operator.outputs, results, strict=True))
+        known.update(operator.outputs)
+        take(sum(subgraph.tensors[index].nbytes for index in operator.outputs))
+        results = _evaluate(model, subgraph, i, values)
+        if results is None:
+            kept.update(operator.inputs)
+        else:
             removed.add(i)
-    return removed, _still_used(subgraph, removed, values)
+            values.update(zip(operator.outputs, results, strict=True))
+        for index in operator.inputs:
+            if last_use[index] == i and index not in kept:
+                values.pop(index, None)
+    return Folded(removed, {index: value for index, value in values.items() if index in kept})
 
 
-def _can_be_constant(tensor: Tensor) -> bool:
-    return tensor.dtype is not None and bool(tensor.shape)
-
-
-def _size(tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * (tensor.dtype.itemsize if tensor.dtype else 0)
-
-
-def _value(
-    model: ModelFile, subgraph: Subgraph, values: dict[int, np.ndarray], index: int
-) -> np.ndarray | None:
-    if index < 0:
+def _evaluate(
+    model: ModelFile, subgraph: Subgraph, number: int, values: dict[int, np.ndarray]
+) -> _Values | None:
+    """The outputs of an operator, or None where it is left to the runtime."""
+    operator = subgraph.operators[number]
+    evaluate = _EVALUATORS.get(operator.name)
+    outputs = [subgraph.tensors[index] for index in operator.outputs]
+    inputs = []
+    for index in operator.inputs:
+        constant = model.constant(subgraph.tensors[index]) if index >= 0 else None
+        value = values.get(index, constant)
+        inputs += [] if value is None else [value]
+    if (
+        evaluate is None
+        or operator.is_custom != (operator.name == "LceDequantize")
+        or len(inputs) < len(operator.inputs)
+        or not outputs
+        or not all(tensor.dtype and tensor.shape and tensor.nbytes for tensor in outputs)
+    ):
         return None
-    return values[index] if index in values else model.constant(subgraph.tensors[index])
-
-
-def _still_used(
-    subgraph: Subgraph, removed: set[int], values: dict[int, np.ndarray]
-) -> dict[int, np.ndarray]:
-    used = set(subgraph.outputs)
-    for i, operator in enumerate(subgraph.operators):
-        if i not in removed:
-            used.update(operator.inputs)
-    return {index: value for index, value in values.items() if index in used}
+    try:
+        results = evaluate(inputs, operator.options, outputs[0].shape)
+    except (_UnsupportedError, ArithmeticError, IndexError, MemoryError, TypeError, ValueError):
+        return None  # what numpy refuses is the runtime's to judge
+    results = results if isinstance(results, list) else [results]
+    if operator.name == "CAST":
+        results = [results[0].astype(outputs[0].dtype)]
+    declared = [(output.shape, output.dtype) for output in outputs]
+    is_as_declared = [(result.shape, result.dtype) for result in results] == declared
+    return results if is_as_declared else None
 
 
 def _require_no_activation(options: Table | None, field: int = 0) -> None:
@@ -175,19 +193,6 @@ def _slice(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> 
     ]
 
 
-def _strided_slice(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
-    value, begin, end, strides = (v.tolist() if i else v for i, v in enumerate(values))
-    masks = [options.number(field) if options else 0 for field in range(5)]
-    if any(masks[2:]) or not len(begin) == len(end) == len(strides) <= value.ndim:
-        raise _UnsupportedError
-    return value[
-        tuple(
-            slice(None if masks[0] >> i & 1 else b, None if masks[1] >> i & 1 else e, s)
-            for i, (b, e, s) in enumerate(zip(begin, end, strides, strict=True))
-        )
-    ]
-
-
 def _concatenation(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
     _require_no_activation(options, 1)
     return np.concatenate(values, axis=options.number(0) if options else 0)
@@ -235,7 +240,6 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "SPLIT": _split,
     "SPLIT_V": _split_v,
     "SQUEEZE": _reshape,
-    "STRIDED_SLICE": _strided_slice,
     "SUB": _broadcast(np.subtract),
     "TRANSPOSE": _transpose,
 }

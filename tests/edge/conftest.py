@@ -20,3 +20,9 @@ def lce_interpreter():
     """Larq Compute Engine's own interpreter."""
     module = pytest.importorskip("larq_compute_engine.tflite.python.interpreter")
     return module.Interpreter
+
+
+@pytest.fixture(scope="session")
+def tensorflow_files() -> dict[str, bytes]:
+    """Models as users convert them; TensorFlow is imported once for all tests that need it."""
+    return pytest.importorskip("tests.edge.tensorflow_files").files()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from larq_seresnet.edge.__main__ import main
 from larq_seresnet.edge.images import ImageError, load_image
-from tests.edge.lce_files import Conv
+from tests.edge.lce_files import Conv, Graph
 from tests.edge.packed_files import classifier, packed_conv
 
 METADATA = json.dumps({"labels": ["red", "green", "blue"], "dataset": "colors"}).encode()
@@ -201,3 +201,14 @@ def test_the_module_runs(model):
     result = subprocess.run([*command, "classify"], capture_output=True, text=True)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+def test_a_model_without_inputs(tmp_path, capsys):
+    graph = Graph()
+    value = graph.constant(np.ones((1, 3), np.float32))
+    path = tmp_path / "model.tflite"
+    path.write_bytes(graph.finish([], [value]))
+    assert main(["info", str(path)]) == 0
+    assert main(["benchmark", str(path), "--runs", "2"]) == 0
+    assert main(["classify", str(path), "a.png"]) == 1
+    assert "no image classifier" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from larq_seresnet.edge import Interpreter, ModelError, RuntimeMissingError, interpreter
+from larq_seresnet.edge import Interpreter, ModelError, RuntimeMissingError, native_library
 from tests.edge.lce_files import Conv, Graph
 from tests.edge.packed_files import TARGETS, classifier, packed_conv
 
@@ -87,15 +87,14 @@ def test_integers_stay_what_they_are():
     x = np.full((1, 4, 4, 3), 5, np.int8)
     assert np.array_equal(model.predict(x), np.full((1, 3), 5, np.int8))
     assert np.array_equal(model.predict(x.tolist()), np.full((1, 3), 5, np.int8))
-    for wrong in (x.astype(np.uint8), x.astype(np.float32)):
-        with pytest.raises(TypeError, match="is int8, and"):
-            model.predict(wrong)
+    with pytest.raises(TypeError, match="is int8, and"):
+        model.predict(x.astype(np.uint8))
     with pytest.raises(TypeError):
         model.predict((x.astype(int) + 300).tolist())
 
 
 @pytest.mark.parametrize(
-    "shape", [(4, 4, 3), (1, 4, 4, 1), (1, 5, 4, 3), (), (1, 1, 4, 4, 3), (2, 0, 4, 3)]
+    "shape", [(4, 3), (1, 4, 4, 1), (1, 5, 4, 3), (), (1, 1, 4, 4, 3), (2, 0, 4, 3)]
 )
 @pytest.mark.parametrize("model", ["fixed", "dynamic"])
 def test_a_wrong_shape(shape, model):
@@ -241,6 +240,6 @@ def test_a_missing_runtime_is_told_with_what_to_do(monkeypatch):
     def fail(name):
         raise ModuleNotFoundError(name=name.split(".")[0])
 
-    monkeypatch.setattr(interpreter.importlib, "import_module", fail)
+    monkeypatch.setattr(native_library.importlib, "import_module", fail)
     with pytest.raises(RuntimeMissingError, match="pip install"):
         Interpreter(classifier())

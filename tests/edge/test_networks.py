@@ -11,6 +11,10 @@ tf = pytest.importorskip("tensorflow")
 lce = pytest.importorskip("larq_compute_engine")
 
 
+def unpacked(content: bytes) -> bytes:
+    return unpack_constants(ModelFile(content)).data
+
+
 def build(images: np.ndarray, **options):
     from larq_seresnet import models
 
@@ -77,7 +81,7 @@ def test_all_that_our_converter_packs_is_unpacked_on_loading(library, target):
     images = np.random.default_rng(0).integers(0, 256, (16, 32, 32, 3)).astype(np.float32)
     model = build(images, width=8)
     file = convert(model, target=target)
-    loaded = ModelFile(unpack_constants(ModelFile(file)))
+    loaded = ModelFile(unpacked(file))
     for operator in loaded.subgraphs[0].operators:
         tensors = [loaded.subgraphs[0].tensors[i] for i in operator.inputs]
         assert any(loaded.constant(tensor) is None for tensor in tensors), operator.name
