@@ -1,210 +1,142 @@
-"""The report's tables as data."""
+"""The report's tables of runs: the papers' numbers beside the measured ones, and the verdicts."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from training.experiments.arms import ARMS, GROUPS
 from training.experiments.plan import DATASETS, STAGES, steps
-from training.experiments.report import claims, statistics
-from training.experiments.report.runs import Run, of
+from training.experiments.report.claims import CLAIMS, judge, relative
+from training.experiments.report.page import Page
+from training.experiments.report.runs import Runs, measure
+from training.experiments.report.statistics import NONE, summary
 
-NONE = "-"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of text.
-
-    Attributes:
-        title: Its heading.
-        columns: Their headings.
-        rows: The cells.
-        note: What one has to know to read it.
-    """
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
+TABLE_1 = {
+    "sigmoid": "0 % (baseline)",
+    **dict.fromkeys(("sigmoid_fmb", "sigmoid_cut"), "44.64 %"),
+    "tanh": "19.95 %",
+    "tanh_fmb": "40.72 %",
+    **dict.fromkeys(("hard_tanh", "hard_tanh_fmb"), NONE),
+}
+TABLE_2 = {
+    **dict.fromkeys(("sigmoid_fmb", "sigmoid_cut"), "36.27 %"),
+    "tanh_fmb": "46.54 %",
+    "float32": "50.29 %",
+}
+TABLE_3 = {"sigmoid_fmb": "9", "sigmoid_cut": "9", "sigmoid": "23"}
+REACHED = (30, 20, 15)
 
 
-def all_tables(runs: Sequence[Run]) -> list[Table]:
+def add(page: Page, runs: Runs) -> None:
     """Every table that the runs say something to."""
-    tables = [
-        verdicts("Claims", claims.PAPER, runs, "paper's effect"),
-        table_1(runs),
-        table_2(runs),
-        table_3(runs),
-        table_3(runs, calibrated=True),
-        verdicts("Learned gates or masking: the controls", claims.CONTROLS, runs),
-        calibrated_verdicts(runs),
-        *(overview(runs, dataset) for dataset in DATASETS if any_of(runs, dataset)),
-        learning_rates(runs),
-    ]
-    return [table for table in tables if table.rows]
-
-
-def any_of(runs: Sequence[Run], dataset: str) -> bool:
-    """Whether a run is on the data set."""
-    return any(run.config["dataset"] == dataset for run in runs)
-
-
-def verdicts(
-    title: str, group: Sequence[claims.Claim], runs: Sequence[Run], paper: str = ""
-) -> Table:
-    """Claims with their effects and verdicts."""
+    verdicts(page, "papers", runs)
+    baseline = measure(runs.of("sigmoid"), "after", "test_error", 9).mean()
     rows = []
-    for claim in group:
-        outcome = claims.judge(claim, runs)
-        where = f" ({outcome.reason})" if outcome.reason else ""
-        row = [claim.text, claim.source] if paper else [claim.text]
-        if paper:
-            row.append(f"{100 * claim.relative:.1f} %" if claim.relative else "no number")
-        row += [_effect(outcome), f"{outcome.seeds[0]} / {outcome.seeds[1]}"]
-        rows.append([*row, outcome.verdict + where])
-    columns = ["claim", "source", f"{paper}, relative"] if paper else ["question"]
-    return Table(title, [*columns, "effect, 95 % interval", "seeds", "verdict"], rows)
-
-
-def calibrated_verdicts(runs: Sequence[Run]) -> Table:
-    """Claims on the errors after 10 epochs, without what batch norm's statistics add to them."""
-    return replace(
-        verdicts("The same with batch norm calibrated", claims.CALIBRATED, runs),
-        note="Errors are those after 10 epochs, where nothing else is said. During training, batch "
-        "norm's moving statistics follow the last ten batches or so, by whose chance test errors "
-        "jump from epoch to epoch. Here they are averaged over 100 batches after an epoch, so that "
-        "what is left is what the weights have learned.",
-    )
-
-
-def _effect(outcome: claims.Outcome) -> str:
-    if outcome.effect is None:
-        return NONE
-    text = f"{outcome.effect.value:+.2f}"
-    if outcome.effect.low is not None:
-        text += f" [{outcome.effect.low:+.2f}, {outcome.effect.high:+.2f}]"
-    return f"{text} {outcome.claim.unit}"
-
-
-def table_1(runs: Sequence[Run]) -> Table:
-    """Error reduction against sigmoid without FMB after 9 epochs."""
-    paper = {"sigmoid": "0 % (baseline)", "sigmoid_fmb": "44.64 %", "sigmoid_cut": "44.64 %"}
-    paper |= {"tanh": "19.95 %", "tanh_fmb": "40.72 %", "tanh_cut": "40.72 %"}
-    baseline = _values(of(runs, "sigmoid"), claims.error_after(9))
-    rows = []
-    for name in (*paper, "hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"):
-        errors = _values(of(runs, name), claims.error_after(9))
-        reduction = NONE
-        if errors and baseline:
-            reduction = f"{100 * (1 - np.mean(errors) / np.mean(baseline)):.2f} %"
-        if errors or name in paper:
-            rows.append([ARMS[name].title, paper.get(name, NONE), reduction, summary(errors)])
-    return Table(
-        "Table I: error reduction against sigmoid without FMB after 9 epochs",
-        ["arm", "paper", "here", "test error after 9 epochs (%)"],
-        rows,
-        "The paper has one FMB; here it comes with the straight-through gradient, and (cut) with "
-        "none, which is the paper to the letter.",
-    )
-
-
-def table_2(runs: Sequence[Run]) -> Table:
-    """Errors at epoch 6."""
-    paper = {"sigmoid_fmb": "36.27 %", "sigmoid_cut": "36.27 %", "tanh_fmb": "46.54 %"}
-    paper |= {"float32": "50.29 %"}
+    for arm, paper in TABLE_1.items():
+        errors = measure(runs.of(arm), "after", "test_error", 9)
+        reduction = 100 * (1 - errors.mean() / baseline)
+        shown = NONE if math.isnan(reduction) else f"{reduction:.2f} %"
+        rows.append([ARMS[arm].title, paper, shown, summary(errors)])
+    page.table("table 1", ["arm", "paper", "here", "test error after 9 epochs (%)"], rows)
     rows = [
-        [ARMS[name].title, number, summary(_values(of(runs, name), claims.error_after(6)))]
-        for name, number in paper.items()
+        [ARMS[arm].title, paper, summary(measure(runs.of(arm), "after", "test_error", 6))]
+        for arm, paper in TABLE_2.items()
     ]
-    return Table("Table II: error at epoch 6", ["arm", "paper", "here: test error (%)"], rows)
-
-
-def table_3(runs: Sequence[Run], calibrated: bool = False) -> Table:
-    """Epochs to 30 % error."""
-    paper = {"sigmoid_fmb": "9", "sigmoid_cut": "9", "sigmoid": "23"}
-    groups = {name: of(runs, name, calibrated=calibrated) for name in paper}
-    rows = [
-        [
-            ARMS[name].title,
-            number,
-            *(epochs_to(groups[name], error, calibrated) for error in (30, 20, 15)),
-        ]
-        for name, number in paper.items()
-        if groups[name] or not calibrated
-    ]
-    return Table(
-        "Table III: epochs to an error" + (", batch norm calibrated" if calibrated else ""),
-        ["arm", "paper: to 30 %", "here: to 30 %", "to 20 %", "to 15 %"],
-        rows,
-        _EPOCHS_NOTE,
-    )
-
-
-_EPOCHS_NOTE = (
-    "The first of two epochs in a row at or below the error, seed by seed; > n: not reached in the "
-    "n epochs that were trained."
-)
-
-
-def overview(runs: Sequence[Run], dataset: str) -> Table:
-    """Every arm with its errors on a data set."""
-    mine = [run for run in runs if run.config["dataset"] == dataset]
-    shown = (6, 9, 10, 30, 100) if dataset == "cifar10" else (10, 30, 60)
-    epochs = [epoch for epoch in shown if any(len(run.log) >= epoch for run in mine)]
-    ends = [e for e in epochs if any(run.calibrated_error_after(e) is not None for run in mine)]
-    measures = [
-        *map(claims.error_after, epochs),
-        *map(claims.calibrated_error_after, ends),
-        *map(claims.training_error_after, ends),
-    ]
-    rows = [
-        [
-            ARMS[name].title,
-            *(summary(_values(of(mine, name, dataset), measure)) for measure in measures),
-            *(epochs_to(of(mine, name, dataset), error) for error in (30, 20, 15)),
-        ]
-        for name in ARMS
-        if of(mine, name, dataset)
-    ]
-    return Table(
-        f"All arms on {DATASETS[dataset]}",
-        [
-            "arm",
-            *(f"error at {epoch} (%)" for epoch in epochs),
-            *(f"calibrated at {epoch} (%)" for epoch in ends),
-            *(f"training error at {epoch} (%)" for epoch in ends),
-            *("to 30 %", "to 20 %", "to 15 %"),
-        ],
-        rows,
-        "Test errors: mean ± standard deviation over the seeds, and their number. Calibrated: with "
-        "batch norm's statistics averaged over 100 batches instead of the last ten or so. Training "
-        "errors are means over an epoch's augmented batches, each before its step. " + _EPOCHS_NOTE,
-    )
-
-
-def learning_rates(runs: Sequence[Run]) -> Table:
-    """What the groups were trained with."""
-    rows = []
-    for group in GROUPS:
-        rates = sorted({run.config["learning_rate"] for run in runs if run.arm.group == group})
-        if rates:
-            rows.append([group, ", ".join(f"{rate:g}" for rate in rates)])
-    return Table(
-        "Learning rates",
+    page.table("table 2", ["arm", "paper", "here: test error (%)"], rows)
+    table_3(page, runs, "test_error")
+    table_3(page, runs, "calibrated", ", batch norm calibrated")
+    verdicts(page, "controls", runs)
+    verdicts(page, "calibrated", runs)
+    overview(page, runs, "cifar10", (6, 9, 10, 30, 100))
+    overview(page, runs, "svhn_cropped", (10, 30, 60))
+    rates = runs.epochs.groupby("group").learning_rate.unique()
+    page.table(
+        "learning rates",
         ["group of arms", "constant learning rate"],
-        rows,
-        "Adam, batch size 128, random crops (and mirrored on CIFAR-10), the same for every arm. "
-        "The rate of a group was chosen on the validation split, from the same rates with the same "
-        "number of epochs.",
+        [
+            [group, ", ".join(f"{rate:g}" for rate in sorted(rates[group]))]
+            for group in GROUPS
+            if group in rates
+        ],
     )
 
 
-def missing(runs: Sequence[Run]) -> list[str]:
+def verdicts(page: Page, table: str, runs: Runs) -> None:
+    """Claims with their effects and verdicts; the papers' with their numbers."""
+    rows = []
+    for claim in CLAIMS[CLAIMS.table == table].itertuples():
+        found = judge(claim, runs)
+        number = 100 * relative(claim)
+        paper = [claim.source, "no number" if math.isnan(number) else f"{number:.1f} %"]
+        unit = "epochs" if claim.how == "reach" else "points"
+        rows.append(
+            [
+                claim.text,
+                *(paper if table == "papers" else []),
+                f"{found.effect} {unit}" if found.effect else NONE,
+                "{} / {}".format(*found.seeds),
+                found.verdict + (f" ({found.reason})" if found.reason else ""),
+            ]
+        )
+    columns = ["question"]
+    if table == "papers":
+        columns = ["claim", "source", "paper's effect, relative"]
+    page.table(table, [*columns, "effect, 95 % interval", "seeds", "verdict"], rows)
+
+
+def table_3(page: Page, runs: Runs, column: str, title: str = "") -> None:
+    """Epochs to an error, of the arms that recorded it."""
+    rows = [
+        [ARMS[arm].title, paper, *(epochs_to(runs.of(arm), error, column) for error in REACHED)]
+        for arm, paper in TABLE_3.items()
+        if column == "test_error" or runs.of(arm)[column].notna().any()
+    ]
+    header = ["arm", "paper: to 30 %", "here: to 30 %", "to 20 %", "to 15 %"]
+    page.table("table 3", header, rows, calibrated=title)
+
+
+def overview(page: Page, runs: Runs, dataset: str, shown: tuple[int, ...]) -> None:
+    """Every arm with its errors on a data set, as logged and where runs were finished."""
+    there = runs.epochs[runs.epochs.dataset == dataset]
+    ends = there[there.finished.notna()]
+    columns = [
+        (title, column, epoch)
+        for title, column, rows in (
+            ("error", "test_error", there),
+            ("calibrated", "finished", ends),
+            ("training error", "train_error", ends),
+        )
+        for epoch in shown
+        if epoch in rows.epoch.values
+    ]
+    cells = []
+    for arm in (arm for arm in ARMS if arm in there.arm.values):
+        mine = runs.of(arm, dataset)
+        errors = [summary(measure(mine, "after", column, epoch)) for _, column, epoch in columns]
+        cells.append([ARMS[arm].title, *errors, *(epochs_to(mine, error) for error in REACHED)])
+    header = ["arm", *(f"{title} at {epoch} (%)" for title, _, epoch in columns)]
+    header += [f"to {error} %" for error in REACHED]
+    page.table("overview", header, cells, dataset=DATASETS[dataset])
+
+
+def epochs_to(epochs: pd.DataFrame, error: float, column: str = "test_error") -> str:
+    """Epochs to an error, seed by seed, and their mean where all get there."""
+    reached = np.ceil(measure(epochs, "reach", column, error))
+    if reached.empty:
+        return NONE
+    trained = epochs.dropna(subset=column).groupby("seed").size()
+    each = ", ".join(
+        f"> {trained[seed]}" if value == math.inf else f"{value:.0f}"
+        for seed, value in reached.items()
+    )
+    alone = len(reached) == 1 or math.inf in reached.values
+    return each if alone else f"{reached.mean():.1f} ({each})"
+
+
+def missing(runs: Runs) -> list[str]:
     """What the runs of the plan lack."""
-    there = {(r.config["dataset"], r.arm.name, r.config["seed"]): len(r.log) for r in runs}
+    there = runs.epochs.groupby(["dataset", "arm", "seed"]).epoch.max().to_dict()
     lacking: dict[tuple[str, str, int], list[str]] = {}
     for step in steps(STAGES):
         if there.get((step.dataset, step.arm.name, step.seed), 0) < step.epochs:
@@ -214,32 +146,3 @@ def missing(runs: Sequence[Run]) -> list[str]:
         f"{DATASETS[dataset]}, {title}, to epoch {epochs}: seed {', '.join(seeds)}"
         for (dataset, title, epochs), seeds in lacking.items()
     ]
-
-
-def summary(values: Sequence[float]) -> str:
-    """Mean, standard deviation and number."""
-    if not values:
-        return NONE
-    spread = statistics.spread(values)
-    return f"{np.mean(values):.2f}" + (
-        f" ± {spread:.2f} (n = {len(values)})" if spread is not None else " (n = 1)"
-    )
-
-
-def epochs_to(runs: Sequence[Run], error: float, calibrated: bool = False) -> str:
-    """Epochs to an error, seed by seed, and their mean where all get there."""
-    if not runs:
-        return NONE
-    reached = [run.epochs_to(error, calibrated) for run in runs]
-    found = [int(value) for value in reached if value is not None and value != math.inf]
-    each = ", ".join(
-        f"> {len(run.errors(calibrated))}" if value == math.inf else str(value)
-        for run, value in zip(runs, reached, strict=True)
-    )
-    if len(found) < len(runs) or len(runs) == 1:
-        return each
-    return f"{np.mean(found):.1f} ({each})"
-
-
-def _values(runs: Sequence[Run], measure: claims.Measure) -> list[float]:
-    return [value for value in map(measure, runs) if value is not None]
