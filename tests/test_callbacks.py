@@ -9,7 +9,7 @@ from larq_seresnet.models import SEResNet14Bin
 @pytest.fixture
 def trained(images):
     """A network whose FMB was on for the first of two epochs, and the gates' values by epoch."""
-    model = SEResNet14Bin(width=4)
+    model = SEResNet14Bin(width=4, blocks=(1, 1))
     model.compile("adam", "sparse_categorical_crossentropy")
     values = []
 

@@ -14,7 +14,14 @@ from training.trainer.run_folder import read_rows
 
 
 def config(folder, **changes):
-    settings = {"dataset": "digits", "width": 4, "epochs": 1, "batch_size": 128, **changes}
+    settings = {
+        "dataset": "digits",
+        "width": 4,
+        "blocks": (1, 1),
+        "epochs": 1,
+        "batch_size": 128,
+        **changes,
+    }
     return Config(**settings, out=folder)
 
 

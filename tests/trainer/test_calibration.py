@@ -12,6 +12,8 @@ from training.trainer.config import Config
 from training.trainer.fused import fused
 from training.trainer.run_folder import read_rows
 
+SMALL = {"dataset": "digits", "width": 4, "blocks": (1, 1), "batch_size": 128, "fmb": True}
+
 
 def images(batches, size):
     rng = np.random.default_rng(0)
@@ -87,7 +89,7 @@ def test_statistics_are_those_of_the_gates_as_they_are_now(wrap):
 
 
 def test_a_run_is_calibrated_after_its_last_epoch(tmp_path):
-    settings = {"dataset": "digits", "width": 4, "batch_size": 128, "epochs": 2, "fmb": True}
+    settings = {**SMALL, "epochs": 2}
     weights = []
     for calibration in (0, 5):
         run = Config(**settings, calibration=calibration, out=tmp_path / str(calibration))
@@ -103,8 +105,7 @@ def test_a_run_is_calibrated_after_its_last_epoch(tmp_path):
 
 
 def test_every_epoch_is_measured_with_and_without(tmp_path):
-    settings = {"dataset": "digits", "width": 4, "batch_size": 128, "fmb": True, "calibration": 5}
-    settings["schedule"] = "constant"
+    settings = {**SMALL, "calibration": 5, "schedule": "constant"}
     runs = [
         Config(**settings, epochs=3, calibrated_log=log, out=tmp_path / str(log))
         for log in (False, True)

@@ -15,7 +15,7 @@ from training.trainer import fit
 from training.trainer.config import Config
 from training.trainer.run_folder import read_rows
 
-QUICK = ["--dataset", "digits", "--width", "4", "--batch-size", "128"]
+QUICK = ["--dataset", "digits", "--width", "4", "--blocks", "1", "1", "--batch-size", "128"]
 
 
 def run(folder, *arguments):
@@ -276,7 +276,20 @@ def test_tensorboard_on_request(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--model", "float"], ["--activations", "binary", "--fmb"]])
 def test_the_other_networks_train(flags, tmp_path):
-    run(tmp_path, *flags, "--width", "8", "--epochs", "15", "--batch-size", "32")
+    run(
+        tmp_path,
+        *flags,
+        "--width",
+        "8",
+        "--blocks",
+        "2",
+        "2",
+        "2",
+        "--epochs",
+        "15",
+        "--batch-size",
+        "32",
+    )
 
     assert float(log(tmp_path)[-1]["test_error"]) < 15
 

@@ -12,7 +12,8 @@ from training.trainer import data, fit, gates
 from training.trainer.config import Config
 from training.trainer.run_folder import RunFolder, read_rows
 
-QUICK = ["--dataset", "digits", "--width", "4", "--batch-size", "256", "--schedule", "constant"]
+QUICK = ["--dataset", "digits", "--width", "4", "--blocks", "2", "1"]
+QUICK += ["--batch-size", "256", "--schedule", "constant"]
 
 
 def run(folder, *arguments):
@@ -35,10 +36,10 @@ def test_a_run_records_every_module_after_every_epoch(switched):
     rows = read_rows(switched / "gates.csv")
 
     assert [(row["epoch"], row["module"]) for row in rows] == [
-        (epoch, module) for epoch in (1, 2) for module in range(1, 7)
+        (epoch, module) for epoch in (1, 2) for module in range(1, 4)
     ]
-    assert [row["channels"] for row in rows[:6]] == [4, 4, 8, 8, 16, 16]
-    assert [row["fmb"] for row in rows] == [1] * 6 + [0] * 6
+    assert [row["channels"] for row in rows[:3]] == [4, 4, 8]
+    assert [row["fmb"] for row in rows] == [1] * 3 + [0] * 3
     for row in rows:
         assert sum(histogram(row)) == pytest.approx(1, abs=1e-5)
         assert sum(histogram(row)[gates.BINS // 2 :]) == pytest.approx(row["open"], abs=1e-5)
@@ -48,7 +49,7 @@ def test_a_run_records_every_module_after_every_epoch(switched):
 def test_the_statistics_are_of_the_gates_before_fmb(switched):
     model = tf.keras.models.load_model(switched / "model.keras", compile=False)
     images = data.load("digits").validation[0][: gates.IMAGES]
-    last = model.get_layer("block6_se")
+    last = model.get_layer("block3_se")
     features = tf.keras.Model(model.input, last.input)(images)
     weights = tf.sigmoid(last.preactivation(features)).numpy()
 
@@ -64,7 +65,7 @@ def resumed(tmp_path_factory):
     run(folder, "--freeze-gates", "--fmb", "--epochs", "1")
     before = read_rows(folder / "gates.csv"), weights(folder)
     with (folder / "gates.csv").open("a") as file:  # of an epoch whose checkpoint was not written
-        file.write((folder / "gates.csv").read_text().splitlines()[-1].replace("1,6", "2,6", 1))
+        file.write((folder / "gates.csv").read_text().splitlines()[-1].replace("1,3", "2,3", 1))
     run(folder, "--freeze-gates", "--fmb", "--epochs", "2")
     return folder, *before
 
@@ -73,22 +74,22 @@ def weights(folder):
     model = tf.keras.models.load_model(folder / "model.keras")
     modules = attention.modules(model)
     drawn = [weight for module in modules for weight in module.get_weights()]
-    return drawn, model.get_layer("block6_conv2").get_weights()[0]
+    return drawn, model.get_layer("block3_conv2").get_weights()[0]
 
 
 def test_a_resumed_run_goes_on_with_its_gates(resumed):
     folder, first, _ = resumed
     rows = read_rows(folder / "gates.csv")
 
-    assert rows[:6] == first
-    assert [(row["epoch"], row["module"]) for row in rows[6:]] == [(2, m) for m in range(1, 7)]
+    assert rows[:3] == first
+    assert [(row["epoch"], row["module"]) for row in rows[3:]] == [(2, m) for m in range(1, 4)]
 
 
 def test_frozen_gates_stay_as_they_were_drawn_also_after_a_resumption(resumed):
     folder, _, (gates, kernel) = resumed
     later_gates, later_kernel = weights(folder)
 
-    assert len(gates) == 12
+    assert len(gates) == 6
     assert all(map(np.array_equal, gates, later_gates))
     assert not np.array_equal(kernel, later_kernel)
 

@@ -13,7 +13,7 @@ from training import UserError
 from training.trainer import data, fit, network, start
 from training.trainer.config import Config
 
-SMALL = {"dataset": "digits", "width": 4, "fmb": True}
+SMALL = {"dataset": "digits", "width": 4, "blocks": (2, 1), "fmb": True}
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,15 @@ def pruned(tmp_path_factory):
 
 
 def test_a_pruned_network_is_trained_on(pruned, tmp_path):
-    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--batch-size", "128", "--epochs", "1"]
+    flags = ["--dataset", "digits", "--width", "4", "--blocks", "2", "1", "--fmb"]
+    flags += ["--batch-size", "128", "--epochs", "1"]
     fit.main([*flags, "--start-from", str(pruned), "--out", str(tmp_path / "run")])
 
     trained = tf.keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
     began = tf.keras.models.load_model(pruned, compile=False)
     assert [w.shape for w in trained.weights] == [w.shape for w in began.weights]
     assert not np.array_equal(
-        trained.get_layer("block6_conv2").kernel, began.get_layer("block6_conv2").kernel
+        trained.get_layer("block3_conv2").kernel, began.get_layer("block3_conv2").kernel
     )
     config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
     assert config["start_from"] == str(pruned)

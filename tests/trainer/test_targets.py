@@ -114,7 +114,19 @@ def test_a_run_without_its_teacher_leaves_no_run_behind(tmp_path):
 def test_a_run_with_a_teacher_is_resumed_as_if_nothing_had_happened(tmp_path):
     SEResNet14(width=4).save(tmp_path / "teacher.keras")
     flags = [
-        *("--dataset", "digits", "--width", "4", "--schedule", "constant", "--cutout", "8"),
+        *(
+            "--dataset",
+            "digits",
+            "--width",
+            "4",
+            "--blocks",
+            "1",
+            "1",
+            "--schedule",
+            "constant",
+            "--cutout",
+            "8",
+        ),
         *("--distill", str(tmp_path / "teacher.keras"), "--distill-weight", "0.5"),
         *("--label-smoothing", "0.1"),
     ]
