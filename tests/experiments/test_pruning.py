@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from larq_seresnet import models
 from training.experiments import pruning
 from training.trainer import fit
 
@@ -32,6 +33,20 @@ def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     capsys.readouterr()
     pruning.main(arguments)
     assert "epoch 1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "gates", [{"gate": "tanh", "fmb": True}, {"gate": "sigmoid", "fmb": False}]
+)
+def test_a_run_whose_gates_remove_no_channel(gates, tmp_path):
+    (tmp_path / "results.json").touch()
+    (tmp_path / "config.json").write_text('{"config": {"dataset": "digits"}}')
+    models.SEResNet14Bin(width=2, blocks=(1,), **gates).save(tmp_path / "model.keras")
+
+    with pytest.raises(SystemExit, match="has no 0/1 gates: it was not trained with --fmb"):
+        pruning.main(["--run", str(tmp_path), "--results", str(tmp_path / "results")])
+
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_run_that_is_not_there(tmp_path):

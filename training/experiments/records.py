@@ -1,4 +1,4 @@
-"""Reads what runs, and the commands beside `training.fit`, leave in folders of results."""
+"""Reads what runs leave in their folders; reads and writes the results of other experiments."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from larq_seresnet.files import write_atomically
 from training import UserError
 
 
@@ -22,7 +23,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A CSV file with a value in every cell.
+    """A table with a value in every cell.
 
     Raises:
         UserError: It is missing or damaged.
@@ -34,6 +35,16 @@ def read_csv(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors
         raise _unreadable(path, error) from error
     return table
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file."""
+    write_atomically(path, f"{json.dumps(content)}\n".encode())
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Replace a table."""
+    write_atomically(path, table.to_csv(index=False).encode())
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

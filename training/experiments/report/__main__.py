@@ -28,47 +28,40 @@ def write(folders: Sequence[Path], out: Path) -> str:
     Raises:
         UserError: There are no runs, one cannot be read, or `out` cannot be written to.
     """
-    runs = load(folders)
-    if folders and runs.epochs.empty:
-        raise UserError("there are no runs of the papers' arms: train some, or name their folders")
-    place = folders[0].parent if folders else RESULTS
-    lacking = tables.missing(runs)
-    page = Page()
-    introduce(page, runs, lacking)
+    page, said = Page(), "no runs"
     if folders:
-        tables.add(page, runs)
-        figures.add(page, runs)
-    tuning = place / "tuning" / "sweep.csv"
-    if tuning.exists():
+        said = _on_runs(page, load(folders))
+    else:
+        page.add("no runs")
+    place = folders[0].parent if folders else RESULTS
+    if (tuning := place / "tuning" / "sweep.csv").exists():
         page.add("tuning", file=page.picture("tuning", sweep.draw(read_csv(tuning))))
     gates.add(page, place.parent)
     pruning.add(page, place.parent, ZOO)
-    position.add(page, place.parent)
+    position.add(page, place.parent, out)
     try:
         page.write(out)
     except OSError as error:
         raise UserError(f"--out {out} cannot be written to: {error}") from error
-    missing = f"; {len(lacking)} groups of runs are missing" if lacking else ""
-    return f"done: {count(runs)} runs{missing}: {out / 'report.md'}"
+    return f"done: {said}: {out / 'report.md'}"
 
 
-def introduce(page: Page, runs: Runs, lacking: Sequence[str]) -> None:
-    """Say which runs there are, and by which rule they are judged."""
-    if runs.epochs.empty:
-        page.add("no runs")
-    else:
-        missing = f"Missing: {'; '.join(lacking)}." if lacking else "No run of the plan is missing."
-        widths = ", ".join(map(str, sorted(runs.epochs.width.unique())))
-        about = {"runs": count(runs), "epochs": len(runs.epochs), "missing": missing}
-        page.add("introduction", widths=widths, **about)
+def _on_runs(page: Page, runs: Runs) -> str:
+    """Everything about the runs; returns how many there are, and lack."""
+    number, lacking = int((runs.epochs.epoch == 1).sum()), tables.missing(runs)
+    page.add(
+        "introduction",
+        runs=number,
+        epochs=len(runs.epochs),
+        widths=", ".join(map(str, sorted(runs.epochs.width.unique()))),
+        missing=f"Missing: {'; '.join(lacking)}." if lacking else "No run of the plan is missing.",
+    )
     if runs.others:
         page.add("others", others=", ".join(runs.others))
     page.add("rule")
-
-
-def count(runs: Runs) -> int:
-    """How many runs there are."""
-    return int((runs.epochs.epoch == 1).sum())
+    tables.add(page, runs)
+    figures.add(page, runs)
+    return f"{number} runs" + (f"; {len(lacking)} groups of runs are missing" if lacking else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

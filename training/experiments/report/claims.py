@@ -1,4 +1,4 @@
-"""The papers' claims, and the controls': `claims.csv`, each judged by the rule in `text.md`.
+"""The papers' claims, and the controls', in `claims.csv`, judged by the rule in `text.md`.
 
 table           where the report shows it: papers, controls or calibrated
 text, source    the claim, and where it stands
@@ -6,6 +6,7 @@ lower, higher   the arms of which it claims that something is lower, and higher
 how, at, column what that is of each run: see `runs.measure`; "close" is "after", and the claim is
                 that there is no difference that matters
 before          the epoch of the higher value, where runs are compared with themselves
+unit            of the effect
 dataset         whose runs count
 paper_lower, paper_higher   the paper's numbers, in any unit; none where it has none
 """
@@ -37,7 +38,7 @@ class Outcome(NamedTuple):
     """
 
     verdict: str
-    seeds: tuple[int, int]
+    seeds: list[int]
     effect: Effect | None
     reason: str = ""
 
@@ -49,32 +50,31 @@ def relative(claim: Any) -> float:
 
 def judge(claim: Any, runs: Runs) -> Outcome:
     """Apply the rule to a row of `CLAIMS`."""
-    lower, higher = (runs.of(arm, claim.dataset) for arm in (claim.lower, claim.higher))
-    sides = _measured(claim, lower, higher)
-    reason = ""
+    reason, sides = "", _measured(claim, runs, 0)
     if any(math.inf in side.values for side in sides):
-        sides = _measured(claim, *(side[side.length >= HORIZON] for side in (lower, higher)))
+        sides = _measured(claim, runs, HORIZON)
         if any(math.inf in side.values for side in sides):
             reason = "a seed did not get there"
-    below, above = (side[side != math.inf] for side in sides)
-    seeds = (len(below), len(above))
+    lower, higher = (side[side != math.inf] for side in sides)
+    seeds = [len(lower), len(higher)]
     if not all(seeds):
         return Outcome("undecided", seeds, None, "no run")
-    found = effect(above, below, paired=not math.isnan(claim.before))
+    found = effect(higher, lower, paired=claim.before > 0)
     if not reason and math.isnan(found.low):
         reason = "fewer than 2 seeds"
     if reason:
         return Outcome("undecided", seeds, found, reason)
-    matters = POINT if math.isnan(relative(claim)) else relative(claim) / 2 * above.mean()
+    matters = POINT if math.isnan(relative(claim)) else relative(claim) / 2 * higher.mean()
     return Outcome(_verdict(claim.how == "close", found, matters), seeds, found)
 
 
-def _measured(claim: Any, lower: pd.DataFrame, higher: pd.DataFrame) -> list[pd.Series]:
-    """What each seed of the lower and of the higher side gives."""
-    before = claim.at if math.isnan(claim.before) else claim.before
+def _measured(claim: Any, runs: Runs, shortest: int) -> list[pd.Series]:
+    """What each seed of the lower and of the higher side gives, of runs that are so long."""
+    quantities = ((claim.lower, claim.at), (claim.higher, claim.before or claim.at))
+    found = (runs.of(arm, claim.dataset) for arm, _ in quantities)
     return [
-        measure(side, claim.how, claim.column, at)
-        for side, at in ((lower, claim.at), (higher, before))
+        measure(epochs[epochs.length >= shortest], claim.how, claim.column, at)
+        for epochs, (_, at) in zip(found, quantities, strict=True)
     ]
 
 

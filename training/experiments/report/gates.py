@@ -9,17 +9,6 @@ from larq_seresnet.inspect.picture import draw
 from training.experiments.records import read_json
 from training.experiments.report.page import Page
 
-HEADER = (
-    "network",
-    "FMB",
-    "module",
-    "channels",
-    "always on",
-    "always off",
-    "depends on the image",
-    "on average (%)",
-)
-
 
 def add(page: Page, results: Path) -> None:
     """A table and a picture, channels x depth, for each of `gates/*.json`."""
@@ -42,4 +31,4 @@ def add(page: Page, results: Path) -> None:
         ]
         about = {**found["images"], "images": f"{found['images']['count']:,}", "name": file.stem}
         picture = page.picture(f"gates_{file.stem}", draw(networks))
-        page.table("gates", HEADER, rows, file=picture, **about)
+        page.table("gates", rows, file=picture, **about)

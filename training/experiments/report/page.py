@@ -8,13 +8,11 @@ from string import Template
 from matplotlib.figure import Figure
 
 from larq_seresnet.files import write_atomically
+from training import tables
 from training.pictures import png
-from training.tables import markdown
 
-_NAMES_AND_BLOCKS = re.split(
-    r"<!-- (.+) -->\n", Path(__file__).with_name("text.md").read_text(encoding="utf-8")
-)[1:]
-BLOCKS = dict(zip(_NAMES_AND_BLOCKS[::2], _NAMES_AND_BLOCKS[1::2], strict=True))
+_PARTS = re.split(r"<!-- (.+) -->\n", Path(__file__).with_name("text.md").read_text())
+BLOCKS = dict(zip(_PARTS[1::2], _PARTS[2::2], strict=True))
 
 
 class Page:
@@ -30,19 +28,17 @@ class Page:
         self.pictures: dict[str, bytes] = {}
 
     def add(self, block: str, **values: object) -> None:
-        """Fill a block of the text."""
+        """Fill a block."""
         self.blocks.append(Template(BLOCKS[block]).substitute(values).strip())
 
-    def table(
-        self, block: str, header: Sequence[str], rows: Iterable[Sequence[object]], **values: object
-    ) -> None:
+    def table(self, block: str, rows: Iterable[Sequence[object]], **values: object) -> None:
         """Fill a block that has a table; without rows it is left out."""
-        if rows := list(rows):
-            self.add(block, table=markdown(header, rows), **values)
+        if lines := tables.lines(rows):
+            self.add(block, rows=lines, **values)
 
-    def picture(self, name: str, figure: Figure, colours: int = 64) -> str:
+    def picture(self, name: str, figure: Figure) -> str:
         """Keep a picture, and return its file's name."""
-        self.pictures[f"{name}.png"] = png(figure, colours=colours)
+        self.pictures[f"{name}.png"] = png(figure)
         return f"{name}.png"
 
     def write(self, out: Path) -> None:

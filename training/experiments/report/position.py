@@ -1,6 +1,8 @@
 """The report's section on where networks look: what `training.position` and `.shift` measured."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,34 +21,31 @@ _SCORES = {
     "energy": "energy in the box (%)",
     "test_error": "test error (%)",
 }
-_HEADER = ("gate", "", "without FMB", "with FMB", "with minus without, 95 %", "FMB")
-_SHIFT_HEADER = ("first", "second", "mean shift (pixels)", "median", "different images")
 
 
-def add(page: Page, results: Path) -> None:
-    """A table for each of `position/pasted_*.csv` and `position/shift_*.csv`."""
+def add(page: Page, results: Path, out: Path) -> None:
+    """A table for each of `position/pasted_*.csv` and `shift_*.csv`, and the pictures there.
+
+    Args:
+        page: To add to.
+        results: The folder of results.
+        out: The folder of the report, which shows the pictures where they are.
+    """
     for file in sorted(results.glob("position/pasted_*.csv")):
         runs = read_csv(file)
+        gates = runs.groupby("gate", sort=False)
+        rows = [_cells(gate, score, mine) for gate, mine in gates for score in _SCORES]
         first = runs.iloc[0]
-        page.table(
-            "position",
-            _HEADER,
-            [
-                _cells(gate, score, mine)
-                for gate, mine in runs.groupby("gate", sort=False)
-                for score in _SCORES
-            ],
-            what=_WHAT[first.dataset],
-            layer=first.layer,
-            images=first.images,
-            chance=f"{first.chance:.1f}",
-            centre=f"{first.centre_pointing:.1f}",
-            learned=f"{LEARNED:.0f}",
-        )
+        about = {"what": _WHAT[first.dataset], "layer": first.layer, "images": first.images}
+        about |= {"chance": f"{first.chance:.1f}", "centre": f"{first.centre_pointing:.1f}"}
+        page.table("position", rows, learned=f"{LEARNED:.0f}", **about)
+        if (picture := file.with_suffix(".png")).exists():
+            link = Path(os.path.relpath(picture, out)).as_posix()
+            page.add("heat maps", what=about["what"], file=link)
     for file in sorted(results.glob("position/shift_*.csv")):
         pairs = read_csv(file)
         about = pairs.iloc[0][["dataset", "layer", "images"]].to_dict()
-        page.table("shift", _SHIFT_HEADER, [_shift(pair) for pair in pairs.itertuples()], **about)
+        page.table("shift", map(_shift, pairs.itertuples()), **about)
 
 
 def _cells(gate: str, score: str, runs: pd.DataFrame) -> list[str]:
@@ -68,10 +67,7 @@ def _verdict(found: Effect) -> str:
     return "raises it" if found.low > 0 else "lowers it"
 
 
-def _shift(pair: tuple) -> list[str]:
+def _shift(pair: Any) -> list[str]:
     networks = ((pair.first, pair.first_fmb), (pair.second, pair.second_fmb))
-    numbers = (pair.shift, pair.median, pair.shuffled)
-    return [
-        *(f"{name} ({'FMB' if fmb else 'no FMB'})" for name, fmb in networks),
-        *(f"{number:.2f}" for number in numbers),
-    ]
+    names = [f"{name} ({'FMB' if fmb else 'no FMB'})" for name, fmb in networks]
+    return [*names, f"{pair.shift:.2f}", f"{pair.median:.2f}", f"{pair.shuffled:.2f}"]

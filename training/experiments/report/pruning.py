@@ -1,9 +1,9 @@
 """The report's section on pruning: error against bytes, as `training.pruning` measured it."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
@@ -11,17 +11,9 @@ from training.experiments.records import read_json
 from training.experiments.report.page import Page
 from training.experiments.report.statistics import NONE
 
-HEADER = (
-    "on for fewer than",
-    "channels removed",
-    "images with other gates changed (%)",
-    "error before training on: validation, test (%)",
-    "after: validation, test (%)",
-    "weights",
-    "lce bytes",
-    "litert bytes",
-    "float32 bytes",
-)
+_SIZES = ["weights", "lce_bytes", "litert_bytes", "float32_bytes"]
+_ERRORS = ["validation_error_before", "test_error_before", "validation_error", "test_error"]
+_LISTS = ["channels", "never_on", "removed", "images_with_changed_gates"]
 
 
 def add(page: Page, results: Path, zoo: Path) -> None:
@@ -34,22 +26,13 @@ def add(page: Page, results: Path, zoo: Path) -> None:
     """
     networks = {}
     for folder in sorted({file.parent for file in results.glob("pruning/*/unpruned.json")}):
-        rows = pd.DataFrame([read_json(file) for file in folder.glob("*.json")])
-        rows = rows.sort_values("threshold", na_position="first", ignore_index=True)
-        networks[folder.name] = rows = rows.reindex(columns=[*rows, *_SIZES, *_ERRORS]).loc[
-            :, lambda table: ~table.columns.duplicated()
-        ]
-        first = rows.iloc[0]
-        page.table(
-            "pruning",
-            HEADER,
-            [_cells(row) for _, row in rows.iterrows()],
-            name=folder.name,
-            images=f"{first.training_images:,}",
-            never=sum(first.never_on),
-            channels=sum(first.channels),
-            epochs=first.epochs,
-        )
+        found = [read_json(file) for file in folder.glob("*.json")]
+        known = ["threshold", "training_images", "epochs", *_LISTS, *_SIZES, *_ERRORS]
+        rows = pd.DataFrame(found, columns=known).sort_values("threshold", na_position="first")
+        networks[folder.name], first = rows, rows.iloc[0]
+        about = {"name": folder.name, "images": f"{first.training_images:,}"}
+        about |= {"never": sum(first.never_on), "channels": sum(first.channels)}
+        page.table("pruning", map(_cells, rows.itertuples()), epochs=first.epochs, **about)
     if networks:
         entries = read_json(zoo / "models.json") if (zoo / "models.json").exists() else []
         points = [(e["bytes"], e["test_error"]) for e in entries if e["dataset"] == "cifar10"]
@@ -57,24 +40,17 @@ def add(page: Page, results: Path, zoo: Path) -> None:
         page.add("error against bytes", file=picture)
 
 
-_SIZES = ("weights", "lce_bytes", "litert_bytes", "float32_bytes")
-_ERRORS = ("validation_error", "test_error", "validation_error_before", "test_error_before")
-
-
-def _cells(row: pd.Series) -> list[str]:
+def _cells(row: Any) -> list[str]:
     changed = 100 * max(row.images_with_changed_gates, default=0) / row.training_images
+    errors = [getattr(row, name) for name in _ERRORS]
+    sizes = [getattr(row, name) for name in _SIZES]
     return [
         _threshold(row.threshold),
         f"{sum(row.removed)} of {sum(row.channels)}",
         NONE if pd.isna(row.threshold) else f"{changed:.1f}",
-        _errors(row.validation_error_before, row.test_error_before),
-        _errors(row.validation_error, row.test_error),
-        *(NONE if pd.isna(row[size]) else f"{row[size]:,.0f}" for size in _SIZES),
+        *(NONE if pd.isna(b) else f"{a:.2f}, {b:.2f}" for a, b in (errors[:2], errors[2:])),
+        *(NONE if pd.isna(size) else f"{size:,.0f}" for size in sizes),
     ]
-
-
-def _errors(validation: float, test: float) -> str:
-    return NONE if pd.isna(test) else f"{validation:.2f}, {test:.2f}"
 
 
 def _threshold(p: float) -> str:
@@ -89,23 +65,29 @@ def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Fig
     """Error against bytes: all files, and the pruned ones from near by."""
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    by = {"textcoords": "offset points", "fontsize": "small"}
     for number, (name, rows) in enumerate(networks.items()):
-        _pruned(left, name, rows, f"C{number}")
-        _pruned(right, name, rows, f"C{number}")
         whole = rows.iloc[0]
-        label = "unpruned, as a float32 file"
-        left.plot(whole.float32_bytes, whole.test_error_before, f"C{number}s", label=label)
-        for row in rows.dropna(subset=["litert_bytes", "test_error"]).itertuples():
+        rows = rows.dropna(subset="litert_bytes").sort_values("litert_bytes")
+        tuned = rows.dropna(subset="test_error")
+        color = f"C{number}"
+        for axes in (left, right):
+            points = (tuned.litert_bytes, tuned.test_error)
+            axes.plot(*points, "o-", ms=4, color=color, label=f"{name}, trained on")
+            points = (rows.litert_bytes, rows.test_error_before)
+            axes.plot(*points, "o:", ms=3, color=color, label="as pruned")
+        points = (whole.float32_bytes, whole.test_error_before)
+        left.plot(*points, "s", color=color, label="unpruned, as a float32 file")
+        for row in tuned.itertuples():
             at = (row.litert_bytes, row.test_error)
-            right.annotate(_threshold(row.threshold), at, (5, 4), textcoords="offset points")
+            right.annotate(_threshold(row.threshold), at, (0, 5), rotation=45, **by)
     if zoo:
         left.plot(*zip(*zoo, strict=True), "x", color="black", ms=5, label="files of the zoo")
     whole = max(rows.float32_bytes.iloc[0] for rows in networks.values())
     for share in (32, 128):
-        at = (whole / share, 1)
-        left.axvline(at[0], color="black", lw=0.8, ls=":")
+        left.axvline(whole / share, color="black", lw=0.8, ls=":")
         top = ("data", "axes fraction")
-        left.annotate(f"1/{share}", at, (3, -12), xycoords=top, textcoords="offset points")
+        left.annotate(f"1/{share}", (whole / share, 1), (3, -12), xycoords=top, **by)
     left.set(xscale="log", title="all files")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.set(title="the pruned networks' files")
@@ -117,12 +99,3 @@ def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Fig
         axes.grid(alpha=0.2)
         axes.legend(fontsize="small")
     return figure
-
-
-def _pruned(axes: Axes, name: str, rows: pd.DataFrame, color: str) -> None:
-    rows = rows.dropna(subset="litert_bytes").sort_values("litert_bytes")
-    tuned = rows.dropna(subset="test_error")
-    axes.plot(
-        tuned.litert_bytes, tuned.test_error, "o-", ms=4, color=color, label=f"{name}, trained on"
-    )
-    axes.plot(rows.litert_bytes, rows.test_error_before, "o:", ms=3, color=color, label="as pruned")

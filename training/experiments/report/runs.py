@@ -14,8 +14,8 @@ from training.experiments.plan import HORIZON
 from training.experiments.records import read_csv, read_json
 
 RUN = ["dataset", "arm", "group", "seed", "learning_rate", "width"]
-OF_EPOCH = ["epoch", "train_error", "test_error", "calibrated", "finished", "between", "active"]
-OF_MODULE = ["epoch", "module", "fmb"]
+LOGGED = ["epoch", "train_error", "test_error"]
+ERRORS = ["train_error", "test_error", "calibrated", "finished", "between", "active"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ def load(folders: Iterable[Path]) -> Runs:
     """Read runs.
 
     Raises:
-        UserError: A folder holds no run, or runs of one arm cannot be compared.
+        UserError: There is no run of an arm, a folder holds no run, or runs of one arm cannot be
+            compared.
     """
-    epochs, gates = [pd.DataFrame(columns=[*RUN, *OF_EPOCH])], [pd.DataFrame(columns=RUN)]
-    others = []
+    epochs, gates, others = [], [], []
     for folder in folders:
         try:
             found = _read(folder)
@@ -69,7 +69,10 @@ def load(folders: Iterable[Path]) -> Runs:
         else:
             epochs.append(found[0])
             gates.append(found[1])
-    runs = Runs(pd.concat(epochs[1:] or epochs), pd.concat(gates[1:] or gates), others)
+    if not epochs:
+        raise UserError("there are no runs of the papers' arms: train some, or name their folders")
+    recorded = [table for table in gates if len(table)]
+    runs = Runs(pd.concat(epochs), pd.concat(recorded or gates), others)
     _check(runs.epochs)
     return runs
 
@@ -87,10 +90,10 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     calibrated = _test_errors(folder / "calibrated.csv", "calibrated").iloc[:HORIZON]
     if len(calibrated) < min(len(log), HORIZON):
         calibrated = calibrated.iloc[:0]
-    epochs = log[OF_EPOCH[:3]].assign(**about, folder=folder, length=len(log))
-    epochs = epochs.merge(calibrated, how="left")
-    epochs = epochs.merge(_test_errors(folder / "results.csv", "finished"), how="left")
-    gates = pd.DataFrame(columns=[*OF_MODULE, *RUN])
+    finished = _test_errors(folder / "results.csv", "finished")
+    epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
+    epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
+    gates = pd.DataFrame(columns=["epoch", "module", *RUN])
     if (folder / "gates.csv").exists():
         gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
     return _with_gates(epochs, gates), gates[gates.epoch <= len(log)]
@@ -110,9 +113,8 @@ def _with_gates(epochs: pd.DataFrame, gates: pd.DataFrame) -> pd.DataFrame:
     between = gates[gates.module == 1].set_index("epoch")[bins(gates)[1:-1]].sum(axis=1)
     opened = (gates.ever_open * gates.channels).groupby(gates.epoch).sum()
     active = opened / gates.groupby("epoch").channels.sum()
-    return epochs.join(100 * between.rename("between"), "epoch").join(
-        100 * active.rename("active"), "epoch"
-    )
+    of_gates = pd.DataFrame({"between": 100 * between, "active": 100 * active})
+    return epochs.join(of_gates, "epoch")
 
 
 def bins(gates: pd.DataFrame) -> list[str]:
@@ -122,17 +124,16 @@ def bins(gates: pd.DataFrame) -> list[str]:
 
 def _check(epochs: pd.DataFrame) -> None:
     """Runs of one arm on one data set differ in nothing but their seeds."""
-    for _, group in epochs[epochs.epoch == 1].groupby(["dataset", "arm"]):
+    for _, runs in epochs[epochs.epoch == 1].groupby(["dataset", "arm"]):
+        names = " and ".join(map(str, runs.folder))
         for key in ("learning_rate", "width"):
-            if group[key].nunique() > 1:
-                (first, a), (other, b) = group.drop_duplicates(key)[["folder", key]].values[:2]
+            if len(values := runs[key].unique()) > 1:
                 raise UserError(
-                    f"{first} and {other} are runs of one arm with --{key.replace('_', '-')} "
-                    f"{a} and {b}: report on one of them"
+                    f"{names} are runs of one arm with --{key.replace('_', '-')} "
+                    f"{' and '.join(map(str, values))}: report on those of one of them"
                 )
-        twins = group[group.duplicated("seed", keep=False)].folder.tolist()
-        if twins:
-            raise UserError(f"{twins[0]} and {twins[1]} are the same arm and seed")
+        if runs.seed.duplicated().any():
+            raise UserError(f"of {names}, two are the same arm and seed")
 
 
 def measure(epochs: pd.DataFrame, how: str, column: str, at: float) -> pd.Series:
