@@ -22,30 +22,19 @@ from training.experiments.report.runs import Runs, measure
 from training.experiments.report.statistics import Effect, effect
 
 CLAIMS = pd.read_csv(Path(__file__).with_name("claims.csv"))
+CLAIMS["relative"] = 1 - CLAIMS.paper_lower / CLAIMS.paper_higher  # the paper's effect, or NaN
 
 POINT = 1.0  # percentage points that matter, where the paper has no number
 CLOSE = 2.0  # percentage points within which two errors are close
 
 
 class Outcome(NamedTuple):
-    """What the runs say of a claim.
-
-    Attributes:
-        verdict: reproduced, not reproduced, reversed or undecided.
-        seeds: How many runs there are of the lower and of the higher side.
-        effect: Higher minus lower, if both were measured.
-        reason: Why the claim is undecided for want of runs; empty otherwise.
-    """
+    """What the runs say of a claim."""
 
     verdict: str
-    seeds: list[int]
-    effect: Effect | None
-    reason: str = ""
-
-
-def relative(claim: Any) -> float:
-    """The paper's effect as a share of the higher value; NaN where it has no number."""
-    return 1 - claim.paper_lower / claim.paper_higher
+    seeds: list[int]  # of the lower and of the higher side
+    effect: Effect | None  # higher minus lower, if both were measured
+    reason: str = ""  # why it is undecided for want of runs
 
 
 def judge(claim: Any, runs: Runs) -> Outcome:
@@ -64,18 +53,17 @@ def judge(claim: Any, runs: Runs) -> Outcome:
         reason = "fewer than 2 seeds"
     if reason:
         return Outcome("undecided", seeds, found, reason)
-    matters = POINT if math.isnan(relative(claim)) else relative(claim) / 2 * higher.mean()
+    matters = POINT if math.isnan(claim.relative) else claim.relative / 2 * higher.mean()
     return Outcome(_verdict(claim.how == "close", found, matters), seeds, found)
 
 
 def _measured(claim: Any, runs: Runs, shortest: int) -> list[pd.Series]:
     """What each seed of the lower and of the higher side gives, of runs that are so long."""
-    quantities = ((claim.lower, claim.at), (claim.higher, claim.before or claim.at))
-    found = (runs.of(arm, claim.dataset) for arm, _ in quantities)
-    return [
-        measure(epochs[epochs.length >= shortest], claim.how, claim.column, at)
-        for epochs, (_, at) in zip(found, quantities, strict=True)
-    ]
+    sides = []
+    for arm, at in ((claim.lower, claim.at), (claim.higher, claim.before or claim.at)):
+        epochs = runs.of(arm, claim.dataset)
+        sides.append(measure(epochs[epochs.length >= shortest], claim.how, claim.column, at))
+    return sides
 
 
 def _verdict(close: bool, found: Effect, matters: float) -> str:

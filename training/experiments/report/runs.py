@@ -58,45 +58,39 @@ def load(folders: Iterable[Path]) -> Runs:
         UserError: There is no run of an arm, a folder holds no run, or runs of one arm cannot be
             compared.
     """
-    epochs, gates, others = [], [], []
-    for folder in folders:
-        try:
-            found = _read(folder)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{folder} holds no readable run: {error}") from error
-        if found is None:
-            others.append(folder.name)
-        else:
-            epochs.append(found[0])
-            gates.append(found[1])
-    if not epochs:
+    found = {folder: _read(folder) for folder in folders}
+    tables = [run for run in found.values() if run]
+    if not tables:
         raise UserError("there are no runs of the papers' arms: train some, or name their folders")
-    recorded = [table for table in gates if len(table)]
-    runs = Runs(pd.concat(epochs), pd.concat(recorded or gates), others)
-    _check(runs.epochs)
-    return runs
+    epochs = pd.concat([run[0] for run in tables])
+    gates = pd.concat([run[1] for run in tables if len(run[1])] or [tables[0][1]])
+    _check(epochs)
+    return Runs(epochs, gates, [folder.name for folder, run in found.items() if not run])
 
 
 def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """The epochs and the gates of an arm's run; `None` of another run."""
-    config = read_json(folder / "config.json")["config"]
-    arm = identify(config)
-    log = read_csv(folder / "log.csv").astype(float)
-    if arm is None or log.empty:
-        return None
-    if log.epoch.tolist() != list(range(1, len(log) + 1)):
-        raise ValueError("its log is not one row an epoch")
-    about = {**{key: config.get(key) for key in RUN}, "arm": arm.name, "group": arm.group}
-    calibrated = _test_errors(folder / "calibrated.csv", "calibrated").iloc[:HORIZON]
-    if len(calibrated) < min(len(log), HORIZON):
-        calibrated = calibrated.iloc[:0]
-    finished = _test_errors(folder / "results.csv", "finished")
-    epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
-    epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
-    gates = pd.DataFrame(columns=["epoch", "module", *RUN])
-    if (folder / "gates.csv").exists():
-        gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
-    return _with_gates(epochs, gates), gates[gates.epoch <= len(log)]
+    try:
+        config = read_json(folder / "config.json")["config"]
+        arm = identify(config)
+        log = read_csv(folder / "log.csv").astype(float)
+        if arm is None or log.empty:
+            return None
+        if log.epoch.tolist() != list(range(1, len(log) + 1)):
+            raise ValueError("its log is not one row an epoch")
+        about = {**{key: config.get(key) for key in RUN}, "arm": arm.name, "group": arm.group}
+        calibrated = _test_errors(folder / "calibrated.csv", "calibrated").iloc[:HORIZON]
+        if len(calibrated) < min(len(log), HORIZON):
+            calibrated = calibrated.iloc[:0]
+        finished = _test_errors(folder / "results.csv", "finished")
+        epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
+        epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
+        gates = pd.DataFrame(columns=["epoch", "module", *RUN])
+        if (folder / "gates.csv").exists():
+            gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
+        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder} holds no readable run: {error}") from error
 
 
 def _test_errors(path: Path, name: str) -> pd.DataFrame:

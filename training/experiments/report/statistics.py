@@ -29,9 +29,9 @@ def effect(higher: pd.Series, lower: pd.Series, paired: bool = False) -> Effect:
     """How far one side is above another: Welch's t interval, whose seeds are independent samples.
 
     Args:
-        higher: Values by seed; at least one.
+        higher: Values by seed, of which there are some.
         lower: The same of the other side.
-        paired: Whether both are of the same runs; then it is the t interval of the differences.
+        paired: Whether both are of the same runs: then it is the t interval of the differences.
     """
     sides = [higher, lower]
     if paired:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.experiments.arms import ARMS, GROUPS
 from training.experiments.plan import DATASETS, STAGES, steps
-from training.experiments.report.claims import CLAIMS, judge, relative
+from training.experiments.report.claims import CLAIMS, judge
 from training.experiments.report.page import Page
 from training.experiments.report.runs import Runs, measure
 from training.experiments.report.statistics import NONE, summary
@@ -42,8 +42,8 @@ def verdicts(table: str, runs: Runs) -> list[list[str]]:
     rows = []
     for claim in CLAIMS[CLAIMS.table == table].itertuples():
         found = judge(claim, runs)
-        number = 100 * relative(claim)
-        paper = [claim.source, "no number" if math.isnan(number) else f"{number:.1f} %"]
+        number = "no number" if math.isnan(claim.relative) else f"{100 * claim.relative:.1f} %"
+        paper = [claim.source, number]
         rows.append(
             [
                 *(claim.text, *(paper if table == "papers" else [])),
