@@ -10,8 +10,9 @@ from training.trainer import fit
 @pytest.mark.slow
 def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     run = tmp_path / "digits"
-    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--batch-size", "128"]
-    fit.main([*flags, "--epochs", "1", "--out", str(run)])
+    network = ["--width", "4", "--blocks", "1", "1", "--attention-scale", "--fmb"]
+    flags = ["--dataset", "digits", "--batch-size", "128", "--epochs", "1", "--out", str(run)]
+    fit.main([*network, *flags])
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     arguments = ["--run", str(run), "--thresholds", "0", "0.6", "--epochs", "1", *folders]
 
@@ -28,7 +29,7 @@ def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     assert pruned["weights"] < control["weights"]
     assert pruned["float32_bytes"] < control["float32_bytes"]
     assert 0 <= pruned["test_error"] <= 100
-    assert found["0"]["images_with_changed_gates"] == [0] * 6
+    assert found["0"]["images_with_changed_gates"] == [0, 0]
 
     capsys.readouterr()
     pruning.main(arguments)

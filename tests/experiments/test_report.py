@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from training import UserError
 from training.experiments.arms import ARMS
 from training.experiments.plan import DATASETS, STAGES, steps
 from training.experiments.report import __main__ as report
-from training.experiments.report import claims, figures, runs, statistics, tables
+from training.experiments.report import claims, figures, position, runs, statistics, tables
+from training.experiments.report.page import Page
+from training.tables import markdown
 
 RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005}
 
@@ -335,6 +338,28 @@ def test_nothing_is_missing_when_the_plan_is_done(tmp_path):
     assert tables.missing(load(*folders)) == []
 
 
+def test_no_cell_ends_its_column_or_its_line():
+    assert markdown(["name", "size:"], [["a|b", 1], ["two\nlines", 2]]).splitlines() == [
+        "| name | size |",
+        "|---|---:|",
+        "| a\\|b | 1 |",
+        "| two lines | 2 |",
+    ]
+
+
+def test_the_published_report_is_what_the_logs_give():
+    results = ROOT / "training" / "results"
+    page = Page()
+
+    tables.add(page, load(*sorted(file.parent for file in results.glob("paper/*/log.csv"))))
+    position.add(page, results, results / "report")
+
+    text = (results / "report" / "report.md").read_text()
+    assert len(page.blocks) > 10
+    for block in page.blocks:
+        assert block in text
+
+
 def test_runs_that_cannot_be_compared(tmp_path):
     first = write_run(tmp_path / "a", "sigmoid", 0, curve(30))
     other_rate = write_run(tmp_path / "b", "sigmoid", 1, curve(30), rate=0.5)
@@ -358,6 +383,14 @@ def test_a_damaged_run_is_one_clear_line(name, tmp_path, capsys):
     assert str(caught.value).startswith("training.report: error: ")
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_loss_was_no_number_is_a_run(tmp_path):
+    folder = write_run(tmp_path, "sigmoid", 0, [50, 60])
+    log = folder / "log.csv"
+    log.write_text(log.read_text().replace("seconds", "loss").replace(",30", ",nan"))
+
+    assert load(folder).of("sigmoid").test_error.tolist() == [50, 60]
 
 
 def test_folders_without_runs(tmp_path):

@@ -107,10 +107,8 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
     results = fit.fit(step, dataset)
     pointing, energy = score(heat(step.folder, images, layer), boxes)
     row = {
-        "dataset": step.dataset,
-        "gate": step.gate,
+        **{key: getattr(step, key) for key in ("dataset", "gate", "fmb", "seed")},
         "fmb": int(step.fmb),
-        "seed": step.seed,
         "epochs": step.epochs,
         "width": step.width,
         "layer": layer,

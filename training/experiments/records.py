@@ -23,13 +23,13 @@ def read_json(path: Path) -> Any:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """A table with a value in every cell.
+    """A table with a value in every cell, which may be the text "nan".
 
     Raises:
         UserError: It is missing or damaged.
     """
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])
         if table.isna().any(axis=None):
             raise ValueError("a value is missing")
     except (OSError, ValueError) as error:  # pandas' own are ValueErrors

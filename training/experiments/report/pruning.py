@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from training.experiments.records import read_json
 from training.experiments.report.page import Page
@@ -67,10 +67,9 @@ def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Fig
     left, right = figure.subplots(1, 2)
     by = {"textcoords": "offset points", "fontsize": "small"}
     for number, (name, rows) in enumerate(networks.items()):
-        whole = rows.iloc[0]
+        color, whole = f"C{number}", rows.iloc[0]
         rows = rows.dropna(subset="litert_bytes").sort_values("litert_bytes")
         tuned = rows.dropna(subset="test_error")
-        color = f"C{number}"
         for axes in (left, right):
             points = (tuned.litert_bytes, tuned.test_error)
             axes.plot(*points, "o-", ms=4, color=color, label=f"{name}, trained on")
@@ -83,16 +82,14 @@ def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Fig
             right.annotate(_threshold(row.threshold), at, (0, 5), rotation=45, **by)
     if zoo:
         left.plot(*zip(*zoo, strict=True), "x", color="black", ms=5, label="files of the zoo")
-    whole = max(rows.float32_bytes.iloc[0] for rows in networks.values())
     for share in (32, 128):
-        left.axvline(whole / share, color="black", lw=0.8, ls=":")
-        top = ("data", "axes fraction")
-        left.annotate(f"1/{share}", (whole / share, 1), (3, -12), xycoords=top, **by)
+        size = max(rows.float32_bytes.iloc[0] for rows in networks.values()) / share
+        left.axvline(size, color="black", lw=0.8, ls=":")
+        left.annotate(f"1/{share}", (size, 1), (3, -12), xycoords=("data", "axes fraction"), **by)
     left.set(xscale="log", title="all files")
     left.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.set(title="the pruned networks' files")
     right.margins(0.15)
-    right.xaxis.set_major_locator(MaxNLocator(5))
     for axes in (left, right):
         axes.set(xlabel="bytes of the file", ylabel="top-1 error, test (%)")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size / 1000:,.4g} kB"))
