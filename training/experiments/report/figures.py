@@ -58,8 +58,12 @@ def curves(spec: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
     for error in (30, 20, 15):
         axes.axhline(error, color="black", lw=0.6, alpha=0.35)
     axes.set(xlabel="epoch", ylabel="top-1 error, test (%)", ylim=(0, None), title=spec.title)
-    where_empty = "lower left" if spec.epochs <= 10 else "upper right"
-    axes.legend(loc=where_empty, ncols=2, fontsize="small", title="arm (seeds)")
+    axes.legend(
+        loc="lower left" if spec.epochs <= 10 else "upper right",  # which errors leave empty
+        ncols=2,
+        fontsize="small",
+        title="arm (seeds)",
+    )
     _over_epochs(axes)
     return figure
 
