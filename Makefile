@@ -1,4 +1,5 @@
-# make demo | make test | make fit ARGS="--fmb" | make lint | make wheel | make wheel-aarch64 | make clean
+# make demo | make quick | make test | make fit ARGS="--fmb" | make lint | make docs | make lines
+# make wheel | make wheel-aarch64 | make clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
@@ -8,13 +9,18 @@ ENVIRONMENT := .venv/installed
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo test fit lint wheel clean
+.PHONY: demo quick test fit lint docs notebooks lines wheel clean
 
 demo: $(ENVIRONMENT)
 	$(BIN)/python -m training.fit --fmb --dataset digits --epochs 20 --batch-size 32 --out runs/demo $(ARGS)
 
 test: $(ENVIRONMENT)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+# For every save: what needs no training.
+quick: lint
+	$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_layers.py tests/edge/test_unpack.py \
+	  tests/edge/test_interpreter.py tests/experiments/test_paper.py tests/trainer/test_recipes.py
 
 fit: $(ENVIRONMENT)
 	$(BIN)/python -m training.fit $(ARGS)
@@ -24,13 +30,25 @@ lint: $(ENVIRONMENT)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(ENVIRONMENT)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+notebooks: $(ENVIRONMENT)
+	$(BIN)/python -m pytest -m '' tests/test_notebooks.py
+
+# Of Python without tests, by room.
+lines:
+	@git ls-files '*.py' | grep -v ^tests/ | xargs wc -l | awk '$$2 != "total" { split($$2, p, "/"); \
+	  room = p[3] ? p[1] "/" p[2] : p[2] ? p[1] : "."; n[room] += $$1; all += $$1 } \
+	  END { for (room in n) print n[room], room; print all, "in all" }' | sort -n
+
 wheel: $(ENVIRONMENT)
 	$(BIN)/python -m build --wheel
 
 include edge.mk
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info
 
 $(ENVIRONMENT): pyproject.toml constraints.txt setup.py $(wildcard larq_seresnet/edge/native/*)
 ifeq ($(PYTHON),)
@@ -39,5 +57,5 @@ endif
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing TensorFlow and the other packages, about 2 GB; a few minutes"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,edge,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,edge,test,docs]'
 	@touch $@

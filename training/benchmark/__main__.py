@@ -15,7 +15,6 @@ steps, the evaluation after it and whatever else it takes, from the rates that w
 
 import importlib.util
 import json
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -24,10 +23,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
+
 from larq_seresnet.files import write_atomically
 from training import UserError, flags
 from training.benchmark import machine, report
 from training.benchmark.turns import WARM_UP_STEPS, Task, Worker, clock
+from training.command import ending
 from training.flags import flag
 from training.trainer import data
 
@@ -63,13 +65,10 @@ class BenchmarkConfig:
     json: Path | None = flag(None, "file for every number that was measured")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rounds", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)}"
-                )
-        if min(self.widths) < 1:
-            raise ValueError(f"--widths must be at least 1, not {min(self.widths)}")
+        for name in ("batch_size", "rounds", "steps", "widths"):
+            smallest = np.min(getattr(self, name))
+            if smallest < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {smallest}")
 
 
 def benchmark(config: BenchmarkConfig) -> tuple[list[report.Series], data.Data]:
@@ -99,27 +98,19 @@ def _tasks(config: BenchmarkConfig, width: int, dataset: data.Data, folder: Path
             f"{len(dataset.train[1])} training images of {config.dataset}: "
             "lower --steps or --batch-size"
         )
-    # The splits keep their proportions.
-    share = images / len(dataset.train[1])
-
-    def head(split: data.Split) -> data.Split:
-        count = round(share * len(split[1]))
-        return split[0][:count], split[1][:count]
-
-    part = data.Data(
-        dataset.source, head(dataset.train), head(dataset.validation), head(dataset.test)
+    share = images / len(dataset.train[1])  # the splits keep their proportions
+    train, validation, test = (
+        (pixels[: round(share * len(pixels))], labels[: round(share * len(pixels))])
+        for pixels, labels in (dataset.train, dataset.validation, dataset.test)
     )
-    tasks = []
-    for activations in config.activations:
-        for name in config.variants:
-            if name.endswith("-input") and activations != config.activations[0]:
-                continue  # the same for every network
-            tasks.append(
-                Task(
-                    name, width, activations, config.batch_size, steps, config.rounds, part, folder
-                )
-            )
-    return tasks
+    part = data.Data(dataset.source, train, validation, test)
+    return [
+        Task(name, width, activations, config.batch_size, steps, config.rounds, part, folder)
+        for activations in config.activations
+        for name in config.variants
+        # Input pipelines are the same for every network.
+        if not name.endswith("-input") or activations == config.activations[0]
+    ]
 
 
 def take_turns(tasks: Sequence[Task]) -> list[report.Series]:
@@ -165,7 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     summary = __doc__.splitlines()[0]
     config = flags.parse(BenchmarkConfig, "python -m training.benchmark", summary, arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if importlib.util.find_spec("torch") is None:
         left = tuple(name for name in config.variants if not name.startswith("torch"))
         if left != config.variants:
@@ -174,32 +164,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit("training.benchmark: error: nothing is left to measure")
         config = replace(config, variants=left)
     description = machine.describe()  # with the load before the measurement adds to it
-    try:
+    with ending("training.benchmark", "nothing was written"):
         series, dataset = benchmark(config)
-    except UserError as error:
-        sys.exit(f"training.benchmark: error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; nothing was written")
-    rows = report.summarize(
-        series, len(dataset.train[1]), len(dataset.validation[1]) + len(dataset.test[1])
-    )
-    print(report.table(rows))
-    if config.json:
-        content = {
-            "machine": description,
-            "config": {
-                key: value
-                for key, value in asdict(config).items()
-                if key not in ("json", "data_dir")
-            },
-            "summary": rows,
-            "series": [asdict(one) for one in series],
-        }
-        text = json.dumps(content, indent=1, default=str)
-        try:
+        evaluated = len(dataset.validation[1]) + len(dataset.test[1])
+        rows = report.summarize(series, len(dataset.train[1]), evaluated)
+        print(report.table(rows))
+        if config.json:
+            told = {k: v for k, v in asdict(config).items() if k not in ("json", "data_dir")}
+            measured = [asdict(one) for one in series]
+            content = {"machine": description, "config": told, "summary": rows, "series": measured}
+            text = json.dumps(content, indent=1, default=str)
             write_atomically(config.json, f"{text}\n".encode())
-        except OSError as error:
-            sys.exit(f"training.benchmark: error: --json {config.json} cannot be written: {error}")
 
 
 if __name__ == "__main__":

@@ -13,30 +13,22 @@ PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy", "torch")
 def describe() -> dict[str, Any]:
     """CPU, cores, memory and versions; what the system does not tell is left out."""
     cpu = _fields(Path("/proc/cpuinfo"))
-    memory = _fields(Path("/proc/meminfo")).get("MemTotal")
-    found = {
-        package.name.lower().replace("_", "-") for package in importlib.metadata.distributions()
-    }
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        if importlib.metadata.packages_distributions().get(name.replace("-", "_")):
+            versions[name] = importlib.metadata.version(name)
     return {
         "system": platform.platform(),
         "cpu": cpu.get("model name", platform.processor()),
         "cores": os.cpu_count(),
         "cpu_flags": [flag for flag in FLAGS if flag in cpu.get("flags", "").split()],
-        "memory": memory,
+        "memory": _fields(Path("/proc/meminfo")).get("MemTotal"),
         "load_average_before": os.getloadavg()[0],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES if name in found},
-        },
+        "versions": versions,
     }
 
 
 def _fields(path: Path) -> dict[str, str]:
-    """The first value of each `name : value` line."""
-    if not path.exists():
-        return {}
-    fields: dict[str, str] = {}
-    for line in path.read_text().splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    return fields
+    """The `name : value` lines, of several CPUs the last's."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {name.strip(): value.strip() for name, _, value in (x.partition(":") for x in lines)}

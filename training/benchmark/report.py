@@ -1,12 +1,16 @@
 """Medians, spread and ratios of the rounds, and the table of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from training.benchmark.turns import Turn
+from training.tables import markdown
+
+NETWORKS = {"float": "weights-only", "binary": "fully binary"}
 
 
 @dataclass
@@ -30,20 +34,16 @@ class Series:
     turns: list[Turn] = field(default_factory=list)
     waiting_cpu: list[float] = field(default_factory=list)
 
-    @property
-    def training(self) -> np.ndarray:
-        """Images a second in the training steps, by round."""
-        return np.array([turn.training_images / turn.training_seconds for turn in self.turns])
-
-    @property
-    def evaluation(self) -> np.ndarray:
-        """Images a second in the evaluation, by round."""
-        return np.array([turn.evaluation_images / turn.evaluation_seconds for turn in self.turns])
-
-    def epoch(self, images: int, evaluation_images: int) -> np.ndarray:
-        """Seconds of an epoch of so many images, with all that belongs to it, by round."""
-        other = np.array([turn.other_seconds for turn in self.turns])
-        return images / self.training + evaluation_images / self.evaluation + other
+    def rates(self, images: int, evaluation_images: int) -> pd.DataFrame:
+        """By round: images/s trained and evaluated, and the seconds of a whole epoch."""
+        turns = pd.DataFrame([asdict(turn) for turn in self.turns])
+        training = turns.training_images / turns.training_seconds
+        evaluation = turns.evaluation_images / turns.evaluation_seconds
+        epoch = images / training + evaluation_images / evaluation + turns.other_seconds
+        return pd.DataFrame(
+            {"training": training, "evaluation": evaluation, "epoch": epoch}
+            | {"other": turns.other_seconds}
+        )
 
 
 Row = dict[str, Any]
@@ -57,64 +57,52 @@ def summarize(series: Sequence[Series], images: int, evaluation_images: int) -> 
         images: Training images of a whole epoch.
         evaluation_images: Those that are evaluated after it.
     """
-    rows = []
-    for one in series:
-        row: Row = {
+    rates = {
+        (one.width, one.activations, one.variant): one.rates(images, evaluation_images)
+        for one in series
+    }
+    return [
+        {
             "variant": one.variant,
             "width": one.width,
             "activations": one.activations,
-            "training_images_per_second": _spread(one.training),
+            **{
+                name: [float(f"{value:.5g}") for value in np.percentile(values, [10, 50, 90])]
+                for name, values in _measures(one, rates).items()
+            },
         }
-        peers = [other for other in series if other.width == one.width]
-        if one.variant.endswith("input"):
-            trained = _find(peers, one.variant.removesuffix("-input"), one.activations)
-            if trained:
-                row["times_training"] = _spread(one.training / trained.training)
-            rows.append(row)
-            continue
-        epoch = one.epoch(images, evaluation_images)
-        other = np.array([turn.other_seconds for turn in one.turns])
-        row |= {
-            "evaluation_images_per_second": _spread(one.evaluation),
-            "evaluation_times_training": _spread(one.evaluation / one.training),
-            "epoch_seconds": _spread(epoch),
-            "other_seconds": _spread(other),
-            "other_percent_of_epoch": _spread(100 * other / epoch),
-            "first_turn_seconds": one.first_turn_seconds,
-        }
-        torch = [
-            peer
-            for peer in peers
-            if peer.variant.startswith("torch") and peer.activations == one.activations
-        ]
-        references = {
-            "plain": _find(peers, "plain", one.activations),
-            "best_torch": max(
-                torch, key=lambda peer: float(np.median(peer.training)), default=None
-            ),
-        }
-        for name, reference in references.items():
-            if reference:
-                row[f"training_times_{name}"] = _spread(one.training / reference.training)
-                row[f"epoch_times_{name}"] = _spread(
-                    reference.epoch(images, evaluation_images) / epoch
-                )
-        twin = _find(peers, one.variant, "float")
-        if twin and one.activations == "binary":
-            row["training_times_weights_only"] = _spread(one.training / twin.training)
-        rows.append(row)
-    return rows
+        | ({} if one.variant.endswith("-input") else {"first_turn_seconds": one.first_turn_seconds})
+        for one in series
+    ]
 
 
-def _find(series: Sequence[Series], variant: str, activations: str) -> Series | None:
-    for one in series:
-        if (one.variant, one.activations) == (variant, activations):
-            return one
-    return None
-
-
-def _spread(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.5g}") for value in np.percentile(values, [10, 50, 90])]
+def _measures(one: Series, rates: dict[tuple[int, str, str], pd.DataFrame]) -> dict[str, pd.Series]:
+    """By round, what is said of a series, from the rates of all."""
+    network = one.width, one.activations
+    own = rates[(*network, one.variant)]
+    measures = {"training_images_per_second": own.training}
+    if one.variant.endswith("-input"):
+        trained = rates.get((*network, one.variant.removesuffix("-input")))
+        return measures | (
+            {} if trained is None else {"times_training": own.training / trained.training}
+        )
+    measures |= {
+        "evaluation_images_per_second": own.evaluation,
+        "evaluation_times_training": own.evaluation / own.training,
+        "epoch_seconds": own.epoch,
+        "other_seconds": own.other,
+        "other_percent_of_epoch": 100 * own.other / own.epoch,
+    }
+    torch = [r for key, r in rates.items() if key[:2] == network and key[2].startswith("torch")]
+    best = max(torch, key=lambda found: found.training.median(), default=None)
+    for name, reference in (("plain", rates.get((*network, "plain"))), ("best_torch", best)):
+        if reference is not None:
+            measures[f"training_times_{name}"] = own.training / reference.training
+            measures[f"epoch_times_{name}"] = reference.epoch / own.epoch
+    twin = rates.get((one.width, "float", one.variant))
+    if twin is not None and one.activations == "binary":
+        measures["training_times_weights_only"] = own.training / twin.training
+    return measures
 
 
 COLUMNS = (
@@ -133,28 +121,29 @@ COLUMNS = (
 
 def table(rows: Sequence[Row]) -> str:
     """The table in Markdown: medians, and behind the throughput of training its 10 to 90 %."""
-    names = {"float": "weights-only", "binary": "fully binary"}
-    header = ["network", "variant", *(title for title, _, _ in COLUMNS)]
-    lines = [header, ["---", "---", *["---:"] * len(COLUMNS)]]
-    for row in rows:
-        if "epoch_seconds" not in row:
-            continue
-        cells = [f"width {row['width']}, {names[row['activations']]}", row["variant"]]
-        for _, key, digits in COLUMNS:
-            if key not in row:
-                cells.append("")
-                continue
-            low, median, high = row[key]
-            spread = f" ({low:,.0f} to {high:,.0f})" if key == COLUMNS[0][1] else ""
-            cells.append(f"{median:,.{digits}f}{spread}")
-        lines.append(cells)
-    text = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+    def cell(row: Row, key: str, digits: int) -> str:
+        if key not in row:
+            return ""
+        low, median, high = row[key]
+        spread = f" ({low:,.0f} to {high:,.0f})" if key == COLUMNS[0][1] else ""
+        return f"{median:,.{digits}f}{spread}"
+
+    header = ["network", "variant", *(f"{title}:" for title, _, _ in COLUMNS)]
+    cells = [
+        [
+            f"width {row['width']}, {NETWORKS[row['activations']]}",
+            row["variant"],
+            *(cell(row, key, digits) for _, key, digits in COLUMNS),
+        ]
+        for row in rows
+        if "epoch_seconds" in row
+    ]
+    lines = [markdown(header, cells)]
     for row in rows:
         if "epoch_seconds" not in row:
             times = row.get("times_training")
             beside = f", {times[1]:.1f} times as fast as training" if times else ""
-            text += (
-                f"\n{row['variant']} beside width {row['width']}: "
-                f"{row['training_images_per_second'][1]:,.0f} images/s{beside}"
-            )
-    return text
+            speed = f"{row['training_images_per_second'][1]:,.0f} images/s"
+            lines.append(f"{row['variant']} beside width {row['width']}: {speed}{beside}")
+    return "\n".join(lines)

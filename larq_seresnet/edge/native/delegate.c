@@ -3,6 +3,7 @@
  * Each operator becomes a delegate kernel of its own. The tensors between them then stay in
  * TFLite's arena, which plans their memory, and other delegates (XNNPACK) take what lies between.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,7 +84,13 @@ static TfLiteStatus prepare_op(TfLiteContext *context, TfLiteNode *node) {
     return kTfLiteError;
   }
   if (op->error) return edge_fail(context, op, "%s", op->error);
-  if (!edge_output(context, op)) return edge_fail(context, op, "the output tensor is missing");
+  const TfLiteTensor *output = edge_output(context, op);
+  if (!output) return edge_fail(context, op, "the output tensor is missing");
+  /* Whose memory is not the runtime's cannot be resized or written: a file's constants above all.
+   * Persistent is what LceDequantize made of its output, when tensors are allocated again. */
+  if (output->is_variable || output->allocation_type == kTfLiteMmapRo ||
+      output->allocation_type > kTfLitePersistentRo)
+    return edge_fail(context, op, "the output tensor is a constant or a variable");
   return op->type->prepare(context, op);
 }
 
@@ -118,13 +125,17 @@ static bool abi_contradicts(const TfLiteContext *context, const TfLiteNode *node
 
 static TfLiteStatus claim_nodes(TfLiteContext *context, TfLiteDelegate *base) {
   EdgeDelegate *delegate = base->data_;
+  /* Two interpreters may share the delegate, each on a thread of its own. */
+  static pthread_mutex_t creating = PTHREAD_MUTEX_INITIALIZER;
+  pthread_mutex_lock(&creating);
   if (!delegate->threads) {
     int count = context->recommended_num_threads;
     delegate->threads = edge_threads_create(count < 1             ? 1
                                             : count > kMaxThreads ? kMaxThreads
                                                                   : count);
-    if (!delegate->threads) return kTfLiteError;
   }
+  pthread_mutex_unlock(&creating);
+  if (!delegate->threads) return kTfLiteError;
   TfLiteIntArray *plan;
   if (context->GetExecutionPlan(context, &plan) != kTfLiteOk) return kTfLiteError;
   /* Replacing a node changes the plan, so walk over a copy. */

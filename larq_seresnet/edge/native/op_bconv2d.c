@@ -36,6 +36,7 @@ typedef struct {
   int group_tiles;
   EdgeWindow rows, columns;
   size_t patch_words;
+  int depth; /* the output's last size */
   int output_type;
   bool zero_padding; /* padding with 0 rather than with +1 */
 
@@ -282,6 +283,7 @@ static TfLiteStatus prepare(TfLiteContext *context, EdgeOp *op) {
   }
   int depth = output->type == kTfLiteInt32 ? edge_words(state->channels_out)
                                            : state->channels_out;
+  state->depth = depth;
   int sizes[] = {input->dims->data[0], state->rows.output, state->columns.output, depth};
   return edge_resize_output(context, op, 4, sizes);
 }
@@ -520,7 +522,8 @@ static TfLiteStatus invoke(TfLiteContext *context, EdgeOp *op) {
   if (input->dims->size != 4 || output->dims->size != 4 || !edge_has_data(input, 4) ||
       !edge_has_data(output, state->output_type == kTfLiteInt8 ? 1 : 4) || in[0] != out[0] ||
       in[1] != state->in_height || in[2] != state->in_width || in[3] != state->in_words ||
-      out[1] != state->rows.output || out[2] != state->columns.output)
+      out[1] != state->rows.output || out[2] != state->columns.output ||
+      output->type != state->output_type || out[3] != state->depth)
     return edge_fail(context, op, "a tensor's memory or shape changed");
 
   Work work = {.state = state,

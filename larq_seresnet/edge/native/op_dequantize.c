@@ -73,7 +73,12 @@ static TfLiteStatus prepare(TfLiteContext *context, EdgeOp *op) {
   sizes[rank - 1] = channels;
 
   state->constant = input->allocation_type == kTfLiteMmapRo;
-  if (state->constant) output->allocation_type = kTfLitePersistentRo;
+  if (state->constant) {
+    /* A place in the arena, which another node's output may have here, is not to be freed. */
+    if (output->allocation_type != kTfLitePersistentRo && output->allocation_type != kTfLiteDynamic)
+      output->data.raw = NULL;
+    output->allocation_type = kTfLitePersistentRo;
+  }
   if (edge_resize_output(context, op, rank, sizes) != kTfLiteOk) return kTfLiteError;
   return state->constant ? unpack(context, op) : kTfLiteOk;
 }

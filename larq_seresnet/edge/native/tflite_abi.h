@@ -26,6 +26,7 @@ enum {
   kTfLiteMmapRo = 1,               /* a constant of the model file */
   kTfLiteArenaRw = 2,              /* shared memory, reused by other tensors within an inference */
   kTfLiteArenaRwPersistent = 3,    /* the tensor's own memory, kept between inferences */
+  kTfLiteDynamic = 4,              /* the tensor's own, resized while the graph runs */
   kTfLitePersistentRo = 5          /* computed once while tensors are allocated */
 };
 

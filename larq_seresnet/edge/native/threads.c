@@ -31,6 +31,7 @@ struct EdgeThreads {
   bool quit;
   atomic_int inside; /* workers that joined and have not left */
 
+  pthread_mutex_t busy; /* held while `edge_threads_run` uses the workers */
   EdgeTask task;
   void *argument;
   int parts;
@@ -99,6 +100,7 @@ EdgeThreads *edge_threads_create(int count) {
     return NULL;
   }
   pthread_mutex_init(&threads->mutex, NULL);
+  pthread_mutex_init(&threads->busy, NULL);
   pthread_cond_init(&threads->work_arrived, NULL);
   pthread_cond_init(&threads->worker_left, NULL);
   threads->pid = getpid();
@@ -124,6 +126,7 @@ void edge_threads_destroy(EdgeThreads *threads) {
     announce(threads, false);
     for (int i = 1; i < threads->count; i++) pthread_join(threads->handles[i], NULL);
     pthread_mutex_destroy(&threads->mutex);
+    pthread_mutex_destroy(&threads->busy);
     pthread_cond_destroy(&threads->work_arrived);
     pthread_cond_destroy(&threads->worker_left);
   }
@@ -135,7 +138,8 @@ void edge_threads_destroy(EdgeThreads *threads) {
 int edge_threads_count(const EdgeThreads *threads) { return threads->count; }
 
 void edge_threads_run(EdgeThreads *threads, EdgeTask task, void *argument, int parts) {
-  if (parts < 2 || alone(threads)) {
+  /* Where another interpreter on another thread has the workers, this one works alone. */
+  if (parts < 2 || alone(threads) || pthread_mutex_trylock(&threads->busy)) {
     for (int i = 0; i < parts; i++) task(argument, 0, i);
     return;
   }
@@ -152,4 +156,5 @@ void edge_threads_run(EdgeThreads *threads, EdgeTask task, void *argument, int p
   while (atomic_load(&threads->inside))
     pthread_cond_wait(&threads->worker_left, &threads->mutex);
   pthread_mutex_unlock(&threads->mutex);
+  pthread_mutex_unlock(&threads->busy);
 }

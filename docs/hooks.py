@@ -1,0 +1,28 @@
+"""Shows files that lie elsewhere in the repository: the report, and the README as first page."""
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+REPORT = Path("training/results/report")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the report with its pictures, and the README."""
+    files.append(File.generated(config, "index.md", abs_src_path=str(Path("README.md").absolute())))
+    for path in sorted(REPORT.iterdir()):
+        source = str(path.absolute())
+        files.append(File.generated(config, f"report/{path.name}", abs_src_path=source))
+    return files
+
+
+def on_page_markdown(markdown: str, **arguments: Any) -> str:
+    """Turn links that are right in the repository into the site's."""
+    for there, here in (
+        ("](docs/", "]("),
+        (f"](../{REPORT}/", "](report/"),
+        ("](CONTRIBUTING.md)", "](how-it-is-built.md)"),
+    ):
+        markdown = markdown.replace(there, here)
+    return markdown
