@@ -168,7 +168,7 @@ def test_a_damaged_result_is_one_clear_line(name, section, tmp_path):
     write_pruning(tmp_path)
     (tmp_path / name).write_text("{")
 
-    with pytest.raises(UserError, match=rf"{name} cannot be read \(.+\): delete it"):
+    with pytest.raises(UserError, match=rf"{name} cannot be read \(.+\): make it again"):
         section(Page(), tmp_path, *([tmp_path] if section is pruning.add else []))
 
 

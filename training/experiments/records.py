@@ -48,5 +48,5 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())
-    return UserError(f"{path} cannot be read ({reason}): delete it, and make it again")
+    reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+    return UserError(f"{path} cannot be read ({reason}): make it again")
