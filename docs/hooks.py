@@ -5,15 +5,16 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-REPORT = Path("training/results/report")
+RESULTS = Path("training/results")
+REPORT = RESULTS / "report"
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the report with its pictures, and the README."""
     files.append(File.generated(config, "index.md", abs_src_path=str(Path("README.md").absolute())))
-    for path in sorted(REPORT.iterdir()):
-        source = str(path.absolute())
-        files.append(File.generated(config, f"report/{path.name}", abs_src_path=source))
+    for path in sorted([*REPORT.iterdir(), *RESULTS.glob("position/*.png")]):
+        name, source = path.relative_to(RESULTS).as_posix(), str(path.absolute())
+        files.append(File.generated(config, name, abs_src_path=source))
     return files
 
 

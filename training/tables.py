@@ -9,12 +9,12 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     Returns:
         Lines without an end of line after the last one.
     """
-    lines = [
-        [name.removesuffix(":") for name in header],
-        ["---:" if name.endswith(":") else "---" for name in header],
-        *(list(map(str, row)) for row in rows),
-    ]
-    return "\n".join(
-        f"|{'|'.join(line)}|" if i == 1 else f"| {' | '.join(line)} |"
-        for i, line in enumerate(lines)
-    )
+    names = [name.removesuffix(":") for name in header]
+    line = "|".join("---:" if name.endswith(":") else "---" for name in header)
+    return f"{lines([names])}\n|{line}|\n{lines(rows)}".rstrip("\n")
+
+
+def lines(rows: Iterable[Sequence[object]]) -> str:
+    """The rows of a table, in which no cell can end a column or a line."""
+    cells = [[" ".join(str(cell).replace("|", "\\|").split()) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

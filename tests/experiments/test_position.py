@@ -4,7 +4,7 @@ import pytest
 from training import UserError
 from training.experiments import pasted, position, shift
 from training.experiments.position import PositionConfig
-from training.experiments.report.records import read_csv
+from training.experiments.records import read_csv
 from training.trainer import data, fit
 
 
@@ -111,16 +111,25 @@ def test_shifts_between_runs():
     first = rng.uniform(0, 32, (200, 2))
     moved = first + np.array([3, 4])
 
-    (row,) = shift.shifts({"a": first, "b": moved})
+    (row,) = shift.shifts({"a": first, "b": moved}).itertuples()
 
-    assert (row["first"], row["second"]) == ("a", "b")
-    assert row["shift"] == row["median"] == 5
-    assert row["shuffled"] > 10
+    assert (row.first, row.second, row.images) == ("a", "b", 200)
+    assert row.shift == row.median == 5
+    assert row.shuffled > 10
 
 
 def test_runs_that_cannot_be_compared(tmp_path):
     with pytest.raises(UserError, match="is no finished run"):
         shift.measure([tmp_path], 10)
+
+    runs = [tmp_path / "a" / "run", tmp_path / "b" / "run", tmp_path / "b" / "other"]
+    for run, dataset in zip(runs, ("digits", "digits", "cifar10"), strict=True):
+        run.mkdir(parents=True)
+        (run / "results.json").touch()
+        (run / "config.json").write_text(f'{{"config": {{"dataset": "{dataset}"}}}}')
+    for unfit in (runs[:1], runs[:2], runs[1:]):
+        with pytest.raises(UserError, match="two runs of one data set, which have different names"):
+            shift.measure(unfit, 10)
 
 
 @pytest.mark.slow
@@ -131,12 +140,13 @@ def test_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "fit", None)  # the second time, everything is there
     position.main([*flags, *folders])
 
-    rows = list(read_csv(tmp_path / "results" / "pasted_digits.csv"))
-    assert [(row["gate"], row["fmb"]) for row in rows] == [("sigmoid", "0"), ("sigmoid", "1")]
-    assert all(0 <= float(row["pointing"]) <= 100 for row in rows)
+    rows = read_csv(tmp_path / "results" / "pasted_digits.csv")
+    assert list(zip(rows.gate, rows.fmb, strict=True)) == [("sigmoid", 0), ("sigmoid", 1)]
+    assert rows.pointing.between(0, 100).all()
     assert (tmp_path / "results" / "pasted_digits.png").exists()
     config = PositionConfig(gates=("sigmoid",), seeds=1, runs=tmp_path / "runs")
     names = [step.folder.name for step in config.steps()]
     shift.main([*(str(tmp_path / "runs" / name) for name in names), "--results", str(tmp_path)])
-    (row,) = read_csv(tmp_path / "shift_pasted_digits.csv")
-    assert float(row["shift"]) >= 0
+    (row,) = read_csv(tmp_path / "shift_pasted_digits.csv").itertuples()
+    assert (row.dataset, row.images, row.first_fmb, row.second_fmb) == ("pasted_digits", 360, 0, 1)
+    assert row.shift >= 0

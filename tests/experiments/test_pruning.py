@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from larq_seresnet import models
 from training.experiments import pruning
 from training.trainer import fit
 
@@ -9,8 +10,9 @@ from training.trainer import fit
 @pytest.mark.slow
 def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     run = tmp_path / "digits"
-    flags = ["--dataset", "digits", "--width", "4", "--fmb", "--batch-size", "128"]
-    fit.main([*flags, "--epochs", "1", "--out", str(run)])
+    network = ["--width", "4", "--blocks", "1", "1", "--attention-scale", "--fmb"]
+    flags = ["--dataset", "digits", "--batch-size", "128", "--epochs", "1", "--out", str(run)]
+    fit.main([*network, *flags])
     folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     arguments = ["--run", str(run), "--thresholds", "0", "0.6", "--epochs", "1", *folders]
 
@@ -27,11 +29,25 @@ def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     assert pruned["weights"] < control["weights"]
     assert pruned["float32_bytes"] < control["float32_bytes"]
     assert 0 <= pruned["test_error"] <= 100
-    assert found["0"]["images_with_changed_gates"] == [0] * 6
+    assert found["0"]["images_with_changed_gates"] == [0, 0]
 
     capsys.readouterr()
     pruning.main(arguments)
     assert "epoch 1" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "gates", [{"gate": "tanh", "fmb": True}, {"gate": "sigmoid", "fmb": False}]
+)
+def test_a_run_whose_gates_remove_no_channel(gates, tmp_path):
+    (tmp_path / "results.json").touch()
+    (tmp_path / "config.json").write_text('{"config": {"dataset": "digits"}}')
+    models.SEResNet14Bin(width=2, blocks=(1,), **gates).save(tmp_path / "model.keras")
+
+    with pytest.raises(SystemExit, match="has no 0/1 gates: it was not trained with --fmb"):
+        pruning.main(["--run", str(tmp_path), "--results", str(tmp_path / "results")])
+
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_run_that_is_not_there(tmp_path):

@@ -3,12 +3,17 @@ import math
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from tests.conftest import ROOT
 from training import UserError
 from training.experiments.arms import ARMS
+from training.experiments.plan import DATASETS, STAGES, steps
 from training.experiments.report import __main__ as report
-from training.experiments.report import claims, page, runs, statistics, tables
+from training.experiments.report import claims, figures, position, runs, statistics, tables
+from training.experiments.report.page import Page
+from training.tables import markdown
 
 RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005}
 
@@ -48,21 +53,27 @@ def curve(end, length=10, start=70.0):
 
 
 def load(*folders):
-    found, _ = runs.load(folders)
-    return found
+    return runs.load(folders)
+
+
+def claim_named(text, table="papers"):
+    (claim,) = claims.CLAIMS[
+        (claims.CLAIMS.text == text) & (claims.CLAIMS.table == table)
+    ].itertuples()
+    return claim
+
+
+LOWERS = claim_named("FMB lowers sigmoid's error")
+FEWER = claim_named("FMB reaches 30 % error in fewer epochs")
+CLOSE = claim_named("After 100 epochs the arms are close together")
 
 
 def verdict(claim, found):
     return claims.judge(claim, found).verdict
 
 
-def claim_named(text):
-    return next(claim for claim in claims.PAPER if claim.text == text)
-
-
-LOWERS = claim_named("FMB lowers sigmoid's error")
-FEWER = claim_named("FMB reaches 30 % error in fewer epochs")
-CLOSE = claim_named("After 100 epochs the arms are close together")
+def seeds(errors):
+    return pd.Series(errors, dtype=float)
 
 
 def two_arms(root, fmb, without, length=9):
@@ -108,47 +119,51 @@ def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
 
     outcome = claims.judge(claim, found)
 
-    assert outcome.seeds == (3, 3)
+    assert outcome.seeds == [3, 3]
     assert outcome.effect.value == pytest.approx(4)
 
 
 def test_calibrated_errors_are_judged_where_runs_ended(tmp_path):
-    claim = claims.CALIBRATED[0]
-    assert claim.text == "FMB lowers sigmoid's error"
+    claim = claim_named("FMB lowers sigmoid's error", "calibrated")
 
     at_10 = two_arms(tmp_path / "10", [30, 31], [20, 21], length=10)
     at_12 = two_arms(tmp_path / "12", [30, 31], [20, 21], length=12)
 
     assert verdict(claim, at_10) == "reversed"
-    assert claims.judge(claim, at_12).seeds == (0, 0)
+    assert claims.judge(claim, at_12).seeds == [0, 0]
 
 
-def test_the_difference_has_welchs_interval():
-    difference = statistics.difference([5.0, 7.0], [1.0, 2.0, 3.0])
+def test_two_arms_have_welchs_interval():
+    found = statistics.effect(seeds([5, 7]), seeds([1, 2, 3]))
 
-    # By hand: s1^2/n1 = 1, s2^2/n2 = 1/3; Welch's degrees of freedom 1.684, t(0.975) = 5.262
-    degrees = (4 / 3) ** 2 / (1**2 / 1 + (1 / 3) ** 2 / 2)
-    from scipy.stats import t
-
-    half = t.ppf(0.975, degrees) * (4 / 3) ** 0.5
-    assert difference.value == 4
-    assert difference.low == pytest.approx(4 - half)
-    assert difference.high == pytest.approx(4 + half)
+    # By hand: s1^2/n1 = 1, s2^2/n2 = 1/3; Welch's degrees of freedom 1.684, t(0.975) = 5.176
+    assert found == pytest.approx((4, 4 - 5.176 * (4 / 3) ** 0.5, 4 + 5.176 * (4 / 3) ** 0.5), 1e-3)
 
 
-def test_one_lucky_epoch_does_not_count(tmp_path):
-    (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 29, 40, 30, 28, 35, 29]))
+def test_quantities_of_the_same_runs_have_the_interval_of_their_differences():
+    found = statistics.effect(seeds([5, 17, 30]), seeds([4, 15, 27]), paired=True)
 
-    assert run.epochs_to(30) == 4
-    assert run.epochs_to(28) == math.inf
-    assert run.epochs_to(35) == 4
+    # By hand: the differences 1, 2 and 3 have the mean 2 and s / sqrt(n) = 0.577; t(0.975) = 4.303
+    assert found == pytest.approx((2, 2 - 4.303 * 3**-0.5, 2 + 4.303 * 3**-0.5), 1e-3)
 
 
-def test_an_error_reached_in_the_last_epoch_alone_is_not_reached(tmp_path):
-    (run,) = load(write_run(tmp_path, "sigmoid", 0, [50, 40, 30]))
+@pytest.mark.parametrize(
+    ("errors", "error", "expected"),
+    [
+        ([50, 29, 40, 30, 28, 35, 29], 30, 4),  # one lucky epoch does not count
+        ([50, 29, 40, 30, 28, 35, 29], 28, math.inf),
+        ([50, 29, 40, 30, 28, 35, 29], 35, 3.5),  # interpolated from the epoch before
+        ([50, 40, 30], 30, math.inf),  # nor does the last one alone
+        ([50, 40, 30], 40, 2),
+        ([20, 20], 30, 1),
+    ],
+)
+def test_an_error_is_reached_where_two_epochs_in_a_row_are_at_or_below_it(
+    errors, error, expected, tmp_path
+):
+    found = load(write_run(tmp_path, "sigmoid", 3, errors)).of("sigmoid")
 
-    assert run.epochs_to(30) == math.inf
-    assert run.epochs_to(40) == 2
+    assert runs.measure(found, "reach", "test_error", error).to_dict() == {3: expected}
 
 
 def reaching(epoch, length):
@@ -167,12 +182,12 @@ def test_epochs_to_an_error_compare_only_runs_that_are_long_enough(tmp_path):
     outcome = claims.judge(FEWER, found)
 
     assert outcome.verdict == "reproduced"
-    assert outcome.seeds == (2, 2)
+    assert outcome.seeds == [2, 2]
     assert outcome.effect.value == pytest.approx(15)
 
 
 def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
-    claim = next(claim for claim in claims.CALIBRATED if claim.text == FEWER.text)
+    claim = claim_named(FEWER.text, "calibrated")
     noise = [61.0] * 10
     found = load(
         write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 10)),
@@ -185,9 +200,9 @@ def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
 
     outcome = claims.judge(claim, found)
 
-    assert (outcome.verdict, outcome.seeds) == ("reproduced", (2, 2))
+    assert (outcome.verdict, outcome.seeds) == ("reproduced", [2, 2])
     assert outcome.effect.value == pytest.approx(3)
-    rows = {row[0]: row[1:3] for row in tables.table_3(found, calibrated=True).rows}
+    rows = {row[0]: row[1:3] for row in tables.table_3(found, "calibrated")}
     assert rows == {"sigmoid": ["23", "8.0 (8, 8)"], "sigmoid + FMB": ["9", "5.0 (5, 5)"]}
 
 
@@ -219,7 +234,9 @@ def test_verdict_on_arms_that_are_claimed_to_be_close(fmb, without, expected, tm
 
 
 def test_gates_are_compared_within_each_run(tmp_path):
-    claim = next(claim for claim in claims.PAPER if claim.kind == "within")
+    claim = claim_named(
+        "Fewer of SE1's gates lie between 0 and 1 at epoch 10 than at epoch 1, without FMB"
+    )
     folders = [
         write_run(tmp_path, "sigmoid", seed, curve(30), between=between)
         for seed, between in enumerate((0.2, 0.5))
@@ -228,6 +245,32 @@ def test_gates_are_compared_within_each_run(tmp_path):
     outcome = claims.judge(claim, load(*folders))
 
     assert outcome.effect.value == pytest.approx(100 * np.mean([0.2 - 0.02, 0.5 - 0.05]))
+    assert outcome.verdict == "undecided"  # two seeds are far apart
+
+
+def test_active_channels_are_those_that_some_image_opens(tmp_path):
+    folder = write_run(tmp_path, "sigmoid", 0, curve(30, 1))
+    rows = (folder / "gates.csv").read_text().splitlines()
+    second = rows[1].replace("1,1,0,0,1,16,0.4,0.9", "1,2,0,0,1,48,0.4,0.5")
+    (folder / "gates.csv").write_text("\n".join([*rows, second]) + "\n")
+
+    assert load(folder).of("sigmoid").active.tolist() == [
+        pytest.approx(100 * (16 * 0.9 + 48 * 0.5) / 64)
+    ]
+
+
+def test_every_claim_is_about_arms_and_quantities_that_there_are():
+    for claim in claims.CLAIMS.itertuples():
+        assert {claim.lower, claim.higher} <= set(ARMS)
+        assert claim.dataset in DATASETS
+        assert claim.column in runs.ERRORS
+        assert claim.how in ("after", "close", "mean", "reach")
+
+
+def test_every_picture_is_of_arms_that_there_are():
+    for spec in figures.FIGURES.itertuples():
+        assert set(spec.arms.split()) <= set(ARMS)
+        assert spec.column in runs.ERRORS or spec.block != "curves"
 
 
 @pytest.fixture(scope="module")
@@ -248,13 +291,14 @@ def written(tmp_path_factory):
     return out, said
 
 
-def test_the_report_is_one_page_without_links_to_other_files(written):
+def test_the_report_shows_its_pictures_which_lie_beside_it(written):
     out, _ = written
-    html = (out / "report.html").read_text()
+    shown = re.findall(r"!\[.+\]\((.+)\)", (out / "report.md").read_text())
 
-    sources = re.findall(r'(?:src|href)="([^"]{0,30})', html)
-    assert len(sources) == len(list(out.glob("*.png"))) > 3
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert set(shown) == {file.name for file in out.glob("*.png")}
+    assert {"fig_3.png", "fig_4_5.png", "fig_6.png", "gates_by_epoch.png"} <= set(shown)
+    for name in shown:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_tables_hold_the_papers_numbers_beside_the_measured_ones(written):
@@ -264,7 +308,9 @@ def test_the_tables_hold_the_papers_numbers_beside_the_measured_ones(written):
     assert "| sigmoid + FMB | 44.64 % |" in text
     final = [70 + (40 + seed - 70) * 8 / 9 for seed in range(3)]  # after epoch 9 of 10
     assert f"{np.mean(final):.2f} ± {np.std(final, ddof=1):.2f} (n = 3)" in text
-    assert "39.00 ± 1.00 (n = 3) | 42.00 ± 1.00 (n = 3)" in text  # calibrated, and in training
+    assert (
+        "39.00 ± 1.00 (n = 3) | - | - | 42.00 ± 1.00 (n = 3)" in text
+    )  # calibrated, and in training
     assert "| 36.27 % |" in text
     assert "| sigmoid | 23 |" in text
 
@@ -281,10 +327,8 @@ def test_the_report_says_what_is_missing_and_what_it_left_out(written):
 
 
 def test_nothing_is_missing_when_the_plan_is_done(tmp_path):
-    from training.experiments.plan import NEEDED, steps
-
     longest = {}
-    for step in steps(NEEDED):
+    for step in steps(STAGES):
         longest[step.dataset, step.arm.name, step.seed] = step.epochs
     folders = [
         write_run(tmp_path, name, seed, curve(20, length), dataset=dataset)
@@ -294,11 +338,26 @@ def test_nothing_is_missing_when_the_plan_is_done(tmp_path):
     assert tables.missing(load(*folders)) == []
 
 
-def test_text_in_tables_is_escaped():
-    table = tables.Table("<b>", ["a|b"], [["<i>"]], "")
+def test_no_cell_ends_its_column_or_its_line():
+    assert markdown(["name", "size:"], [["a|b", 1], ["two\nlines", 2]]).splitlines() == [
+        "| name | size |",
+        "|---|---:|",
+        "| a\\|b | 1 |",
+        "| two lines | 2 |",
+    ]
 
-    assert "<b>" not in page.html(["&"], "", [table], [])
-    assert "a\\|b" in page.markdown([""], "", [table])
+
+def test_the_published_report_is_what_the_logs_give():
+    results = ROOT / "training" / "results"
+    page = Page()
+
+    tables.add(page, load(*sorted(file.parent for file in results.glob("paper/*/log.csv"))))
+    position.add(page, results, results / "report")
+
+    text = (results / "report" / "report.md").read_text()
+    assert len(page.blocks) > 10
+    for block in page.blocks:
+        assert block in text
 
 
 def test_runs_that_cannot_be_compared(tmp_path):
@@ -308,7 +367,7 @@ def test_runs_that_cannot_be_compared(tmp_path):
 
     with pytest.raises(UserError, match=r"one arm with --learning-rate 0\.002 and 0\.5"):
         runs.load([first, other_rate])
-    with pytest.raises(UserError, match="the same arm and seed"):
+    with pytest.raises(UserError, match="are the same arm and seed"):
         runs.load([first, twin])
 
 
@@ -324,6 +383,14 @@ def test_a_damaged_run_is_one_clear_line(name, tmp_path, capsys):
     assert str(caught.value).startswith("training.report: error: ")
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_whose_loss_was_no_number_is_a_run(tmp_path):
+    folder = write_run(tmp_path, "sigmoid", 0, [50, 60])
+    log = folder / "log.csv"
+    log.write_text(log.read_text().replace("seconds", "loss").replace(",30", ",nan"))
+
+    assert load(folder).of("sigmoid").test_error.tolist() == [50, 60]
 
 
 def test_folders_without_runs(tmp_path):

@@ -1,13 +1,14 @@
 import csv
 import json
+import re
 
-import numpy as np
 import pytest
 
 from tests.experiments.test_report import curve, write_run
 from training import UserError
 from training.experiments.report import __main__ as report
-from training.experiments.report import gate_section, position_section, pruning_section
+from training.experiments.report import gates, position, pruning
+from training.experiments.report.page import Page
 
 
 def write_gates(results):
@@ -111,13 +112,18 @@ def test_there_is_a_report_before_the_first_run(tmp_path, monkeypatch):
     assert "error against bytes" in text
 
 
+def scores(results):
+    """The cells of the table of `write_position`, by gate and score."""
+    page = Page()
+    position.add(page, results, results)
+    cells = [re.split(r" ?\| ?", line)[1:-1] for line in page.blocks[0].splitlines()]
+    return {tuple(row[:2]): row[2:] for row in cells if len(row) == 6}
+
+
 def test_one_gate_alone_has_no_verdict(tmp_path):
     write_position(tmp_path)
 
-    scores, _ = position_section.tables(tmp_path)
-
-    tanh = next(row for row in scores.rows if row[:2] == ["tanh", "energy in the box (%)"])
-    assert tanh[3:] == ["-", "-", "-"]
+    assert scores(tmp_path)["tanh", "energy in the box (%)"][1:] == ["-", "-", "-"]
 
 
 def test_networks_that_did_not_learn_have_no_verdict(tmp_path):
@@ -127,36 +133,51 @@ def test_networks_that_did_not_learn_have_no_verdict(tmp_path):
         file.read_text().replace("sigmoid,1,2,block6_relu2,360,5,", "sigmoid,1,2,x,360,90,")
     )
 
-    scores, _ = position_section.tables(tmp_path)
+    found = scores(tmp_path)
 
-    energy = next(row for row in scores.rows if row[:2] == ["sigmoid", "energy in the box (%)"])
-    assert energy[-1] == "no verdict: did not learn"
+    assert found["sigmoid", "energy in the box (%)"][-1] == "no verdict: did not learn"
+    assert found["sigmoid", "test error (%)"][-1] == "no difference shown"
 
 
 def test_nothing_was_measured(tmp_path):
-    for section in (gate_section, pruning_section, position_section):
-        assert section.tables(tmp_path) == []
-    assert gate_section.figures(tmp_path, []) == []
-    assert pruning_section.figures(tmp_path, tmp_path) == []
-    assert position_section.figures(tmp_path) == []
+    page = Page()
+
+    gates.add(page, tmp_path)
+    pruning.add(page, tmp_path, tmp_path)
+    position.add(page, tmp_path, tmp_path)
+
+    assert (page.blocks, page.pictures) == ([], {})
 
 
-def test_the_heat_maps_picture_is_shown_as_it_is(tmp_path):
-    from matplotlib.image import imread, imsave
+def test_the_heat_maps_are_shown_where_they_are(tmp_path):
+    write_position(tmp_path)
+    (tmp_path / "position" / "pasted_digits.png").write_bytes(b"a picture")
+    page = Page()
 
-    (tmp_path / "position").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, (120, 240, 3), dtype=np.uint8)
-    imsave(tmp_path / "position" / "pasted_digits.png", pixels)
+    position.add(page, tmp_path, tmp_path / "report")
 
-    (figure,) = position_section.figures(tmp_path)
-
-    figure.figure.savefig(tmp_path / "again.png", dpi=120)
-    assert imread(tmp_path / "again.png").shape[:2] == (120, 240)
+    assert "(../position/pasted_digits.png)" in page.blocks[1]
 
 
-def test_a_damaged_result(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [("gates/trained.json", gates.add), ("pruning/cifar10_fmb/0.1.json", pruning.add)],
+)
+def test_a_damaged_result_is_one_clear_line(name, section, tmp_path):
     write_gates(tmp_path)
-    (tmp_path / "gates" / "trained.json").write_text("{")
+    write_pruning(tmp_path)
+    (tmp_path / name).write_text("{")
 
-    with pytest.raises(UserError, match=r"trained\.json cannot be read"):
-        gate_section.tables(tmp_path)
+    with pytest.raises(UserError, match=rf"{name} cannot be read \(.+\): make it again"):
+        section(Page(), tmp_path, *([tmp_path] if section is pruning.add else []))
+
+
+def test_a_table_with_a_hole_is_damaged(tmp_path):
+    write_position(tmp_path)
+    file = tmp_path / "position" / "pasted_digits.csv"
+    file.write_text(file.read_text().replace(",19.1,", ",,", 1))
+
+    with pytest.raises(
+        UserError, match=r"pasted_digits\.csv cannot be read \(a value is missing\)"
+    ):
+        position.add(Page(), tmp_path, tmp_path)

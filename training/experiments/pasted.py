@@ -14,17 +14,11 @@ Splits = dict[str, Split]
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is pasted where.
+    """What is pasted where."""
 
-    Attributes:
-        size: Pixels of an image.
-        pasted: Pixels of what is pasted into it.
-        copies: Of each training image, at different places.
-    """
-
-    size: int
-    pasted: int
-    copies: int
+    size: int  # pixels of an image's side
+    pasted: int  # pixels of the side of what is pasted into it
+    copies: int  # of each training image, at different places
 
     @property
     def chance(self) -> float:

@@ -12,27 +12,27 @@ scale, tanh gates learn nothing here: all have it. What is done is skipped, so t
 goes on after any interruption. `python -m training.report` makes a section of the results.
 """
 
-import csv
-import io
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from matplotlib.figure import Figure
 
 from larq_seresnet.eigencam import eigencam
-from larq_seresnet.eigencam.overlay import overlay, rectify, upsample
+from larq_seresnet.eigencam.overlay import overlay, upsample
 from larq_seresnet.files import write_atomically
 from larq_seresnet.models import to_float32
-from training import flags
+from training import UserError, flags
 from training.command import ending
 from training.experiments import pasted
+from training.experiments.records import read_json, write_csv, write_json
 from training.flags import flag
+from training.pictures import png
 from training.trainer import data, fit, hardware
 from training.trainer.config import Config
 from training.trainer.run_folder import RunFolder
@@ -64,23 +64,14 @@ class PositionConfig:
 
     def steps(self) -> list[Config]:
         """The runs, seed by seed."""
-        grid = itertools.product(range(self.seeds), self.gates, (False, True))
-        return [
-            Config(
-                dataset=self.dataset,
-                data_dir=self.data_dir,
-                gate=gate,
-                attention_scale=True,
-                fmb=fmb,
-                seed=seed,
-                width=self.width,
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                batch_size=64,
-                out=self.runs / f"{self.dataset}_{gate}_{'fmb' if fmb else 'no-fmb'}_seed{seed}",
-            )
-            for seed, gate, fmb in grid
-        ]
+        same = ("dataset", "data_dir", "width", "epochs", "learning_rate")
+        common: dict[str, Any] = {name: getattr(self, name) for name in same}
+        common |= {"attention_scale": True, "batch_size": 64}
+        runs = []
+        for seed, gate, fmb in itertools.product(range(self.seeds), self.gates, (False, True)):
+            name = f"{self.dataset}_{gate}_{'fmb' if fmb else 'no-fmb'}_seed{seed}"
+            runs.append(Config(gate=gate, fmb=fmb, seed=seed, out=self.runs / name, **common))
+        return runs
 
 
 def work(config: PositionConfig) -> None:
@@ -98,14 +89,11 @@ def work(config: PositionConfig) -> None:
         print(f"\nrun {number} of {len(steps)}: {step.folder.name}", flush=True)
         rows.append(_row(step, dataset, config.layer))
         print(f"pointing game {rows[-1]['pointing']} %, energy {rows[-1]['energy']} %", flush=True)
-        write_atomically(config.results / f"{config.dataset}.csv", table(rows).encode())
+        write_csv(config.results / f"{config.dataset}.csv", pd.DataFrame(rows))
         tf.keras.backend.clear_session()
-    shown = {
-        step.gate + (" + FMB" if step.fmb else ""): step.folder for step in steps if not step.seed
-    }
-    picture = io.BytesIO()
-    draw_examples(dataset, shown, config.layer).savefig(picture, dpi=80)
-    write_atomically(config.results / f"{config.dataset}.png", picture.getvalue())
+    first = {s.gate + (" + FMB" if s.fmb else ""): s.folder for s in steps if s.seed == 0}
+    picture = png(draw_examples(dataset, first, config.layer), dpi=80)
+    write_atomically(config.results / f"{config.dataset}.png", picture)
 
 
 def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
@@ -114,16 +102,13 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
     assert boxes is not None
     file = step.folder / f"position_{layer}.json"
     if file.exists():
-        step = hardware.resolved(step)
-        with RunFolder(step.folder, step.decisive()):  # which refuses another run
-            return json.loads(file.read_text())
+        with RunFolder(step.folder, hardware.resolved(step).decisive()):  # refuses another run
+            return read_json(file)
     results = fit.fit(step, dataset)
     pointing, energy = score(heat(step.folder, images, layer), boxes)
     row = {
-        "dataset": step.dataset,
-        "gate": step.gate,
+        **{key: getattr(step, key) for key in ("dataset", "gate", "fmb", "seed")},
         "fmb": int(step.fmb),
-        "seed": step.seed,
         "epochs": step.epochs,
         "width": step.width,
         "layer": layer,
@@ -133,14 +118,21 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
         "energy": round(100 * float(energy.mean()), 2),
         **baselines(boxes, pasted.CANVASES[step.dataset]),
     }
-    write_atomically(file, f"{json.dumps(row)}\n".encode())
+    write_json(file, row)
     return row
 
 
 def heat(run: Path, images: np.ndarray, layer: str) -> np.ndarray:
-    """A finished run's heat maps in the images' size, signed, (images, height, width)."""
+    """A finished run's heat maps in the images' size, signed, (images, height, width).
+
+    Raises:
+        UserError: The network has no such layer.
+    """
     model = to_float32(tf.keras.models.load_model(run / "model.keras", compile=False))
-    return upsample(eigencam(model, images, layer), *images.shape[1:3])
+    try:
+        return upsample(eigencam(model, images, layer), *images.shape[1:3])
+    except ValueError as error:
+        raise UserError(f"{run}: {error}") from error
 
 
 def score(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,8 +148,8 @@ def score(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     rows, columns = np.indices(heatmaps.shape[1:])
     top, left, bottom, right = (edge[:, None, None] for edge in boxes.T)
     inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
-    flat = heatmaps.reshape(len(heatmaps), -1)
-    pointing = inside.reshape(flat.shape)[np.arange(len(flat)), flat.argmax(axis=1)]
+    hottest = heatmaps.reshape(len(heatmaps), -1).argmax(axis=1)
+    pointing = inside.reshape(len(heatmaps), -1)[np.arange(len(heatmaps)), hottest]
     positive = np.maximum(heatmaps, 0)
     total = np.maximum(positive.sum(axis=(1, 2)), np.finfo(np.float32).tiny)
     return pointing, (positive * inside).sum(axis=(1, 2)) / total
@@ -173,43 +165,28 @@ def baselines(boxes: np.ndarray, canvas: pasted.Canvas) -> dict[str, float]:
     }
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The results as CSV."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0].keys())
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def draw_examples(dataset: data.Data, runs: dict[str, Path], layer: str) -> Figure:
     """Test images with their boxes, and below each the heat maps of the runs."""
     images, size = dataset.test[0][:EXAMPLES], dataset.source.size
     assert dataset.test_boxes is not None
     figure = Figure(figsize=(1.5 * len(images) + 1, 1.6 * (1 + len(runs))), layout="constrained")
     plots = figure.subplots(1 + len(runs), len(images))
-    for row, (name, run) in enumerate([("image", None), *runs.items()]):
-        shown = list(images)
-        if run is not None:
-            heatmaps = heat(run, images, layer)
-            shown = [overlay(*pair) for pair in zip(images, map(rectify, heatmaps), strict=True)]
-        for axes, image, box in zip(plots[row], shown, dataset.test_boxes, strict=False):
+    shown = {"image": list(images)}
+    for name, run in runs.items():
+        shown[name] = list(map(overlay, images, heat(run, images, layer)))
+    for row, (name, pictures) in zip(plots, shown.items(), strict=True):
+        for axes, picture, box in zip(row, pictures, dataset.test_boxes, strict=False):
             axes.set(xticks=[], yticks=[])
-            axes.imshow(image, extent=(0, size, size, 0))
+            axes.imshow(picture, extent=(0, size, size, 0))
             top, left, bottom, right = box
             axes.plot([left, right, right, left, left], [top, top, bottom, bottom, top], "w-", lw=1)
-        plots[row][0].set_ylabel(name)
+        row[0].set_ylabel(name)
     return figure
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(PositionConfig, "python -m training.position", __doc__, arguments)
-    stopped = "the same command goes on where it was"
-    with ending("training.position", stopped):
+    with ending("training.position", "the same command goes on where it was"):
         work(config)
     print(f"done: {config.results / config.dataset}.csv; now: python -m training.report")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,17 +10,16 @@ shift training by itself makes.
 
 import argparse
 import itertools
-import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from larq_seresnet.files import write_atomically
 from training import UserError
-from training.experiments.position import heat, table
+from training.command import ending
+from training.experiments.position import heat
+from training.experiments.records import read_json, write_csv
 from training.trainer import data
 
 LAYER = "block6_relu2"
@@ -36,27 +35,18 @@ def centres(heatmaps: np.ndarray) -> np.ndarray:
     return np.stack([down, right], axis=1)
 
 
-def shifts(found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The mean shift between every two runs' centres."""
+def shifts(found: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """The shift between every two runs' centres, in pixels."""
     rows = []
     for (first, a), (second, b) in itertools.combinations(found.items(), 2):
         order = np.random.default_rng(0).permutation(len(a))
-        apart = np.linalg.norm(a - b, axis=1)
-        shuffled = np.linalg.norm(a - b[order], axis=1)
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "images": len(a),
-                "shift": round(float(apart.mean()), 3),
-                "median": round(float(np.median(apart)), 3),
-                "shuffled": round(float(shuffled.mean()), 3),
-            }
-        )
-    return rows
+        apart, shuffled = (np.linalg.norm(a - other, axis=1) for other in (b, b[order]))
+        rows.append((first, second, len(a), apart.mean(), np.median(apart), shuffled.mean()))
+    columns = ["first", "second", "images", "shift", "median", "shuffled"]
+    return pd.DataFrame(rows, columns=columns).round(3)
 
 
-def measure(runs: Sequence[Path], images: int) -> list[dict[str, Any]]:
+def measure(runs: Sequence[Path], images: int) -> pd.DataFrame:
     """The shifts between all runs, on the first test images of their data set.
 
     Raises:
@@ -66,10 +56,10 @@ def measure(runs: Sequence[Path], images: int) -> list[dict[str, Any]]:
     for run in runs:
         if not (run / "results.json").exists():
             raise UserError(f"{run} is no finished run: it has no results.json")
-        configs[run] = json.loads((run / "config.json").read_text())["config"]
+        configs[run] = read_json(run / "config.json")["config"]
     datasets = {config["dataset"] for config in configs.values()}
-    if len(configs) < 2 or len(datasets) > 1:
-        raise UserError("name at least two runs of one data set")
+    if len({run.name for run in runs}) < max(2, len(runs)) or len(datasets) > 1:
+        raise UserError("name at least two runs of one data set, which have different names")
     (dataset,) = datasets
     pixels = data.load(dataset).test[0][:images]
     found = {}
@@ -77,16 +67,10 @@ def measure(runs: Sequence[Path], images: int) -> list[dict[str, Any]]:
         print(f"{run.name}: {len(pixels)} test images", flush=True)
         found[run.name] = centres(heat(run, pixels, LAYER))
     fmb = {run.name: int(config["fmb"]) for run, config in configs.items()}
-    return [
-        {
-            "dataset": dataset,
-            "layer": LAYER,
-            **row,
-            "first_fmb": fmb[row["first"]],
-            "second_fmb": fmb[row["second"]],
-        }
-        for row in shifts(found)
-    ]
+    table = shifts(found)
+    table.insert(0, "dataset", dataset)
+    table.insert(1, "layer", LAYER)
+    return table.assign(first_fmb=table["first"].map(fmb), second_fmb=table["second"].map(fmb))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -99,15 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--results", type=Path, default=Path("training/results/position"), help="to write to"
     )
     options = parser.parse_args(arguments)
-    try:
-        rows = measure(options.runs, options.images)
+    with ending("training.shift", "nothing was written"):
+        table = measure(options.runs, options.images)
         options.results.mkdir(parents=True, exist_ok=True)
-        file = options.results / f"shift_{rows[0]['dataset']}.csv"
-        write_atomically(file, table(rows).encode())
-    except (UserError, ValueError, OSError) as error:
-        sys.exit(f"training.shift: error: {error}")
-    print(table(rows), end="")
-
-
-if __name__ == "__main__":
-    main()
+        write_csv(options.results / f"shift_{table.dataset[0]}.csv", table)
+    print(table.to_csv(index=False), end="")

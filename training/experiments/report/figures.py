@@ -1,232 +1,125 @@
-"""The report's pictures."""
+"""The report's pictures of runs, which `figures.csv` lists: learning curves, and the gates.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+block     of `text.md`, and which function draws it
+name      of the file
+arms      whose runs
+epochs    how far learning curves go
+column    of `Runs.epochs`, of learning curves
+"""
+
+from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
 import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.ticker import MaxNLocator
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from training.experiments.arms import ARMS
 from training.experiments.plan import DATASETS
-from training.experiments.report.runs import Run, of
-from training.trainer.gates import BINS
-from training.trainer.run_folder import Row
+from training.experiments.report.page import Page
+from training.experiments.report.runs import Runs, bins
 
-COLOURS = {
-    "sigmoid_scale_fmb": "#c8442b",
-    "sigmoid_scale": "#2e8b57",
-    "sigmoid_fmb": "#e07b00",
-    "sigmoid_cut": "#8a5fb5",
-    "sigmoid": "#1f5fb4",
-    "tanh_fmb": "#c8442b",
-    "tanh": "#2e8b57",
-    "hard_tanh_fmb": "#e07b00",
-    "hard_tanh": "#1f5fb4",
-    "float32": "#555555",
-    "no_se": "#999999",
-    "frozen": "#8a5fb5",
-}
-STYLES = {"": "-", "_fmb": "--", "_cut": ":", "_first5": "-."}
+FIGURES = pd.read_csv(Path(__file__).with_name("figures.csv"))
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture.
-
-    Attributes:
-        name: Of its file.
-        caption: What it shows.
-        figure: A matplotlib figure.
-    """
-
-    name: str
-    caption: str
-    figure: Any
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Which learning curves a picture shows.
-
-    Attributes:
-        name: Of its file.
-        title: Its heading.
-        arms: Whose curves; one of the first two must be there.
-        epochs: How far.
-        dataset: On which data set.
-        calibrated: Whether with batch norm calibrated.
-    """
-
-    name: str
-    title: str
-    arms: Sequence[str]
-    epochs: int
-    dataset: str = "cifar10"
-    calibrated: bool = False
-
-
-PAIR = ("sigmoid", "sigmoid_fmb")
-
-CURVES = [
-    Curves("fig_3", "Fig. 3: sigmoid without and with FMB", (*PAIR, "sigmoid_cut"), 10),
-    Curves("fig_3_calibrated", "Fig. 3, batch norm calibrated", PAIR, 10, calibrated=True),
-    Curves("fig_7", "Fig. 7: Table I's arms", (*PAIR, "tanh", "tanh_fmb"), 10),
-    Curves(
-        "fig_8", "Fig. 8: Table II's arms", ("sigmoid_fmb", "tanh_fmb", "float32", "sigmoid"), 10
-    ),
-    Curves("fig_9", "Fig. 9: Table III's arms, 30 epochs", (*PAIR, "float32"), 30),
-    Curves(
-        "fig_9_calibrated",
-        "Fig. 9, batch norm calibrated",
-        (*PAIR, "float32"),
-        30,
-        calibrated=True,
-    ),
-    Curves("fig_10", "Fig. 10: 100 epochs", PAIR, 100),
-    Curves(
-        "hard_tanh", "P2's gate: hard_tanh", ("hard_tanh", "hard_tanh_fmb", "hard_tanh_cut"), 10
-    ),
-    Curves("controls", "Controls", ("no_se", "frozen_fmb", "frozen", *PAIR), 10),
-    Curves(
-        "scale",
-        "A scale in front of the gate, batch norm calibrated",
-        ("sigmoid_scale", "sigmoid_scale_fmb", *PAIR),
-        10,
-        calibrated=True,
-    ),
-    Curves(
-        "first_epochs",
-        "FMB for the first epochs only",
-        ("sigmoid_first5", "tanh_first5", *PAIR, "tanh", "tanh_fmb"),
-        10,
-    ),
-    Curves("svhn", DATASETS["svhn_cropped"], PAIR, 60, "svhn_cropped"),
-]
-
-
-def all_figures(runs: Sequence[Run]) -> list[Figure]:
+def add(page: Page, runs: Runs) -> None:
     """Every picture that there are runs for."""
-    pictures = [curves(spec, runs) for spec in CURVES]
-    pictures += [
-        histograms("fig_4_5", "Figs. 4 and 5: SE1's gates without FMB", of(runs, "sigmoid")),
-        histograms("fig_6", "Fig. 6: SE1's gates with FMB", of(runs, "sigmoid_fmb")),
-        histograms("gates_tanh", "SE1's gates with tanh, without FMB", of(runs, "tanh")),
-    ]
-    return [picture for picture in pictures if picture]
+    page.add("pictures")
+    draw = {"curves": curves, "histograms": histograms, "gates by epoch": gates_by_epoch}
+    for spec in FIGURES.itertuples():
+        of = runs.of if spec.block == "curves" else runs.gates_of
+        arms = {arm: of(arm, spec.dataset) for arm in spec.arms.split()}
+        figure = draw[spec.block](spec, {arm: rows for arm, rows in arms.items() if len(rows)})
+        if figure:
+            seeds = ", ".join(f"{ARMS[a].title}: {r.seed.nunique()}" for a, r in arms.items())
+            about = {"title": spec.title, "dataset": DATASETS[spec.dataset], "seeds": seeds}
+            page.add(spec.block, **about, file=page.picture(spec.name, figure))
 
 
-def curves(spec: Curves, runs: Sequence[Run]) -> Figure | None:
+def curves(spec: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
     """Test errors over the epochs: the seeds' mean, and a band from the lowest to the highest."""
-    groups = {name: of(runs, name, spec.dataset, spec.calibrated) for name in spec.arms}
-    groups = {name: group for name, group in groups.items() if group}
-    if not set(spec.arms[:2]) & set(groups):
+    arms = {arm: runs.dropna(subset=spec.column) for arm, runs in arms.items()}
+    arms = {arm: runs for arm, runs in arms.items() if len(runs)}
+    reach = max((runs.epoch.max() for runs in arms.values()), default=0)
+    if not reach or reach <= 10 < spec.epochs:
         return None
-    reach = max(len(run.log) for group in groups.values() for run in group)
-    if reach <= 10 < spec.epochs:
-        return None
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    seeds = []
-    for name, group in groups.items():
-        errors = _errors(group, spec)
-        epochs = np.arange(1, errors.shape[1] + 1)
-        mean = errors.mean(axis=0)
-        colour = arm_colour(name)
-        marker = "." if len(epochs) <= 30 else ""
-        axes.plot(
-            epochs,
-            mean,
-            marker=marker,
-            color=colour,
-            linestyle=arm_style(name),
-            label=f"{ARMS[name].title} ({len(errors)})",
-        )
-        if len(errors) > 1:
-            axes.fill_between(
-                epochs,
-                errors.min(axis=0),
-                errors.max(axis=0),
-                color=colour,
-                alpha=0.15,
-                lw=0,
-            )
-        seeds.append(len(errors))
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for arm, runs in arms.items():
+        length = min(spec.epochs, runs.epoch.max())
+        runs = runs[(runs.length >= length) & (runs.epoch <= length)]
+        errors = runs.groupby("epoch")[spec.column].agg(["mean", "min", "max"])
+        label = f"{ARMS[arm].title} ({runs.seed.nunique()})"
+        marker = "." if length <= 30 else ""
+        axes.plot(errors.index, errors["mean"], ls=_line(arm), marker=marker, label=label)
+        axes.fill_between(errors.index, errors["min"], errors["max"], alpha=0.15, lw=0)
     for error in (30, 20, 15):
         axes.axhline(error, color="black", lw=0.6, alpha=0.35)
     axes.set(xlabel="epoch", ylabel="top-1 error, test (%)", ylim=(0, None), title=spec.title)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.2)
-    axes.legend(fontsize="small", title="arm (seeds)", title_fontsize="small")
-    plt.close(figure)
-    caption = (
-        f"{spec.title}. Mean of the seeds, band from the lowest to the highest; lines at "
-        f"30, 20 and 15 %. {DATASETS[spec.dataset]}, constant learning rate."
+    axes.legend(
+        loc="lower left" if spec.epochs <= 10 else "upper right",  # which errors leave empty
+        ncols=2,
+        fontsize="small",
+        title="arm (seeds)",
     )
-    return Figure(spec.name, caption, figure)
+    _over_epochs(axes)
+    return figure
 
 
-def _errors(runs: Sequence[Run], spec: Curves) -> np.ndarray:
-    """Test errors (runs, epochs) of the runs that go so far, or else as far as the longest go."""
-    length = min(spec.epochs, max(len(run.log) for run in runs))
-    chosen = [run for run in runs if len(run.log) >= length]
-    return np.array([run.errors(spec.calibrated)[:length] for run in chosen])
-
-
-def arm_style(name: str) -> str:
-    """The line of an arm, which says whether FMB is on."""
-    return next(line for end, line in reversed(STYLES.items()) if name.endswith(end))
-
-
-def arm_colour(name: str) -> str:
-    """The colour of an arm, which says its gate."""
-    return next(colour for start, colour in COLOURS.items() if name.startswith(start))
-
-
-def histograms(name: str, title: str, runs: Sequence[Run]) -> Figure | None:
-    """Histograms of SE1's channel weights by epoch, the mean of the runs that recorded them."""
-    runs = [run for run in runs if run.gates]
-    if not runs:
-        return None
-    recorded = set.intersection(*({int(row["epoch"]) for row in run.gates} for run in runs))
-    epochs = [epoch for epoch in (1, 2, 5, 10) if epoch in recorded]
+def histograms(_: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
+    """Histograms of SE1's channel weights by epoch, the mean of an arm's runs."""
+    gates = pd.concat(arms.values()) if arms else pd.DataFrame(columns=["epoch"])
+    epochs = [epoch for epoch in (1, 2, 5, 10) if epoch in gates.epoch.values]
     if not epochs:
         return None
-    figure, axes = plt.subplots(
-        1, len(epochs), figsize=(2.7 * len(epochs) + 0.6, 3), layout="constrained", sharey=True
-    )
-    first = runs[0].gate_rows(epochs[0])[0]
-    edges = np.linspace(first["low"], first["high"], BINS + 1)
-    for plot, epoch in zip(np.atleast_1d(axes), epochs, strict=True):
-        rows = [run.gate_rows(epoch)[0] for run in runs]
-        soft = np.mean([_bins(row) for row in rows], axis=0)
-        binarized = all(row["fmb"] for row in rows)
-        if binarized:
-            share = np.mean([row["open"] for row in rows])
-            bars = np.array([1 - share, *[0] * (BINS - 2), share])
-            plot.stairs(100 * soft, edges, color="black", lw=0.8, label="before FMB")
-        plot.stairs(
-            100 * (bars if binarized else soft),
-            edges,
-            fill=True,
-            color="#1f5fb4",
-            alpha=0.75,
-            label="after FMB" if binarized else "gates",
-        )
+    figure = Figure(figsize=(2.7 * len(epochs) + 0.6, 3), layout="constrained")
+    plots = figure.subplots(1, len(epochs), sharey=True, squeeze=False)[0]
+    for plot, epoch in zip(plots, epochs, strict=True):
+        rows = gates[(gates.module == 1) & (gates.epoch == epoch)]
+        shares = 100 * rows[bins(rows)].mean().to_numpy()
+        edges = np.linspace(rows.low.iloc[0], rows.high.iloc[0], len(shares) + 1)
+        if rows.fmb.all():
+            plot.stairs(shares, edges, color="black", lw=0.8, label="before FMB")
+            shares = np.zeros(len(shares))
+            shares[[0, -1]] = 100 * (1 - rows.open.mean()), 100 * rows.open.mean()
+        plot.stairs(shares, edges, fill=True, alpha=0.75, label="after FMB")
         plot.set(title=f"epoch {epoch}", xlabel="channel weight")
         plot.margins(x=0.02)
-    first_plot = np.atleast_1d(axes)[0]
-    first_plot.set(ylabel="share of SE1's gates (%)", ylim=(0, None))
-    if any(row["fmb"] for run in runs for row in run.gates):
-        first_plot.legend(fontsize="small", loc="upper center")
-    plt.close(figure)
-    seeds = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
-    caption = f"{title}, by epoch; a fixed batch of validation images, mean of {seeds}."
-    return Figure(name, caption, figure)
+    plots[0].set(ylabel="share of SE1's gates (%)", ylim=(0, None))
+    if gates.fmb.any():
+        plots[0].legend(fontsize="small", loc="upper center")
+    return figure
 
 
-def _bins(row: Row) -> list[float]:
-    return [row[f"bin_{i:02d}"] for i in range(BINS)]
+def gates_by_epoch(_: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
+    """A panel a module: channels that some image opens, and that every image opens."""
+    if not arms:
+        return None
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    panels = figure.subplots(2, 3, sharex=True, sharey=True)
+    for module, axes in enumerate(panels.flat, 1):
+        for number, (arm, gates) in enumerate(arms.items()):
+            shares = gates[gates.module == module].groupby("epoch")
+            style = {"color": f"C{number}", "ls": _line(arm)}
+            axes.plot(shares.ever_open.mean(), label=f"{ARMS[arm].title}: on some image", **style)
+            axes.plot(shares.always_open.mean(), label="on every image", lw=0.8, **style)
+        axes.set(title=f"SE{module}", ylim=(0, 1.02))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        _over_epochs(axes)
+    figure.supxlabel("epoch")
+    figure.supylabel("share of the channels")
+    lines = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=len(arms), fontsize="small")
+    return figure
+
+
+def _line(arm: str) -> str:
+    """The line of an arm, which says whether FMB is on."""
+    return "--" if arm.endswith("_fmb") else ":" if arm.endswith("_cut") else "-"
+
+
+def _over_epochs(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.2)

@@ -1,145 +1,160 @@
-"""Finished and unfinished runs of the arms, as the report reads them."""
+"""Finished and unfinished runs of the arms, as the report reads them: once, into tables."""
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from training import UserError
-from training.experiments.arms import Arm, identify
+from training.experiments.arms import identify
 from training.experiments.plan import HORIZON
-from training.trainer.run_folder import Row, read_rows
+from training.experiments.records import read_csv, read_json
 
-IN_A_ROW = 2  # epochs at or below an error, before it counts as reached
+RUN = ["dataset", "arm", "group", "seed", "learning_rate", "width"]
+LOGGED = ["epoch", "train_error", "test_error"]
+ERRORS = ["train_error", "test_error", "calibrated", "finished", "between", "active"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run of an arm.
+class Runs:
+    """Runs of arms.
 
     Attributes:
-        folder: Where it lies.
-        arm: Whose run it is.
-        config: Its resolved configuration.
-        log: One row an epoch.
-        gates: One row an epoch and module; see `training/trainer/gates.py`.
-        results: One row for each number of epochs that the run was finished with.
-        calibrated: One row an epoch, with batch norm calibrated: of as many epochs as Table III
-            looks at, if the run is so long; or none.
+        epochs: One row a run and epoch: the run (`RUN`) and its `length`, the `epoch`, and in
+            percent:
+            train_error   mean over the epoch's augmented batches, each before its step
+            test_error    top-1, on the test split
+            calibrated    the same with batch norm calibrated, in a run that recorded it for as many
+                          epochs as Table III looks at, or for all if it is shorter
+            finished      the same in float32, where the run was finished with so many epochs
+            between       share of SE1's channel weights before FMB that are neither low nor high:
+                          in the 18 of 20 bins between the first and the last
+            active        share of all modules' channels that some image opens
+        gates: One row a run, epoch and module: see `training/trainer/gates.py`.
+        others: The names of folders that hold another run.
     """
 
-    folder: Path
-    arm: Arm
-    config: dict[str, Any]
-    log: list[Row]
-    gates: list[Row]
-    results: list[Row]
-    calibrated: list[Row]
+    epochs: pd.DataFrame
+    gates: pd.DataFrame
+    others: list[str]
 
-    def error_after(self, epoch: int, column: str = "test_error") -> float | None:
-        """Top-1 error of the test split, or another of the log's errors, if the run is so long."""
-        return self.log[epoch - 1][column] if epoch <= len(self.log) else None
+    def of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
+        """The epochs of an arm's runs."""
+        return self.epochs.query("arm == @arm and dataset == @dataset")
 
-    def calibrated_error_after(self, epoch: int) -> float | None:
-        """On the test split in float32, batch norm calibrated, if the run was finished there."""
-        return next((row["test_error"] for row in self.results if row["epoch"] == epoch), None)
-
-    def errors(self, calibrated: bool = False) -> list[float]:
-        """Test errors of all epochs; with batch norm calibrated, if the run recorded them so."""
-        return [row["test_error"] for row in (self.calibrated if calibrated else self.log)]
-
-    def epochs_to(self, error: float, calibrated: bool = False) -> float | None:
-        """Epochs until the test error is at or below `error`, and still is an epoch later.
-
-        So that a single lucky epoch does not count. Infinite if the run does not get there, `None`
-        if it did not record such errors.
-        """
-        below = [value <= error for value in self.errors(calibrated)]
-        for start in range(len(below) - IN_A_ROW + 1):
-            if all(below[start : start + IN_A_ROW]):
-                return start + 1
-        return math.inf if below else None
-
-    def time_to(self, error: float, calibrated: bool = False) -> float | None:
-        """As `epochs_to`, interpolated linearly from the epoch before."""
-        epoch = self.epochs_to(error, calibrated)
-        if epoch is None or epoch in (1, math.inf):
-            return epoch
-        before, after = self.errors(calibrated)[int(epoch) - 2 : int(epoch)]
-        return epoch - (error - after) / (before - after)
-
-    def gate_rows(self, epoch: int) -> list[Row]:
-        """The gates' statistics after an epoch, module by module; none where none are recorded."""
-        return [row for row in self.gates if row["epoch"] == epoch]
+    def gates_of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
+        """The gates of an arm's runs, in the epochs that all of them recorded."""
+        gates = self.gates.query("arm == @arm and dataset == @dataset")
+        return gates[gates.groupby("epoch").seed.transform("nunique") == gates.seed.nunique()]
 
 
-def load(folders: Iterable[Path]) -> tuple[list[Run], list[str]]:
+def load(folders: Iterable[Path]) -> Runs:
     """Read runs.
 
-    Returns:
-        The runs of arms, and the names of the folders that hold another run.
-
     Raises:
-        UserError: A folder holds no run, or runs of one arm cannot be compared.
+        UserError: There is no run of an arm, a folder holds no run, or runs of one arm cannot be
+            compared.
     """
-    runs, others = [], []
-    for folder in folders:
-        run = _read(folder)
-        if run is None:
-            others.append(folder.name)
-        else:
-            runs.append(run)
-    _check(runs)
-    return runs, others
+    found = {folder: _read(folder) for folder in folders}
+    tables = [run for run in found.values() if run]
+    if not tables:
+        raise UserError("there are no runs of the papers' arms: train some, or name their folders")
+    epochs = pd.concat([run[0] for run in tables])
+    gates = pd.concat([run[1] for run in tables if len(run[1])] or [tables[0][1]])
+    _check(epochs)
+    return Runs(epochs, gates, [folder.name for folder, run in found.items() if not run])
 
 
-def _read(folder: Path) -> Run | None:
+def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The epochs and the gates of an arm's run; `None` of another run."""
     try:
-        config = json.loads((folder / "config.json").read_text())["config"]
-        log = read_rows(folder / "log.csv")
+        config = read_json(folder / "config.json")["config"]
         arm = identify(config)
-        if arm is None or not log:
+        log = read_csv(folder / "log.csv").astype(float)
+        if arm is None or log.empty:
             return None
-        gates, results, calibrated = (
-            read_rows(folder / name) if (folder / name).exists() else []
-            for name in ("gates.csv", "results.csv", "calibrated.csv")
-        )
-        if [row["epoch"] for row in log] != list(range(1, len(log) + 1)):
+        if log.epoch.tolist() != list(range(1, len(log) + 1)):
             raise ValueError("its log is not one row an epoch")
-        gates = [row for row in gates if row["epoch"] <= len(log)]
-        looked_at = list(range(1, min(len(log), HORIZON) + 1))
-        calibrated = calibrated[: len(looked_at)]
-        if [row["epoch"] for row in calibrated] != looked_at:
-            calibrated = []
-        return Run(folder, arm, config, log, gates, results, calibrated)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{folder} holds no readable run: {error!r}") from error
+        about = {**{key: config.get(key) for key in RUN}, "arm": arm.name, "group": arm.group}
+        calibrated = _test_errors(folder / "calibrated.csv", "calibrated").iloc[:HORIZON]
+        if len(calibrated) < min(len(log), HORIZON):
+            calibrated = calibrated.iloc[:0]
+        finished = _test_errors(folder / "results.csv", "finished")
+        epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
+        epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
+        gates = pd.DataFrame(columns=["epoch", "module", *RUN])
+        if (folder / "gates.csv").exists():
+            gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
+        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{folder} holds no readable run: {error}") from error
 
 
-def _check(runs: Sequence[Run]) -> None:
+def _test_errors(path: Path, name: str) -> pd.DataFrame:
+    """The test errors of a log that not every run has, by epoch."""
+    columns = ["epoch", "test_error"]
+    table = read_csv(path) if path.exists() else pd.DataFrame(columns=columns)
+    return table[columns].astype(float).rename(columns={"test_error": name})
+
+
+def _with_gates(epochs: pd.DataFrame, gates: pd.DataFrame) -> pd.DataFrame:
+    """Adds what claims say of the gates."""
+    if gates.empty:
+        return epochs.assign(between=math.nan, active=math.nan)
+    between = gates[gates.module == 1].set_index("epoch")[bins(gates)[1:-1]].sum(axis=1)
+    opened = (gates.ever_open * gates.channels).groupby(gates.epoch).sum()
+    active = opened / gates.groupby("epoch").channels.sum()
+    of_gates = pd.DataFrame({"between": 100 * between, "active": 100 * active})
+    return epochs.join(of_gates, "epoch")
+
+
+def bins(gates: pd.DataFrame) -> list[str]:
+    """The names of the histograms' columns."""
+    return [name for name in gates if name.startswith("bin_")]
+
+
+def _check(epochs: pd.DataFrame) -> None:
     """Runs of one arm on one data set differ in nothing but their seeds."""
-    first: dict[tuple[str, str], Run] = {}
-    seeds: dict[tuple[str, str, int], Run] = {}
-    for run in runs:
-        dataset, seed = run.config["dataset"], run.config["seed"]
-        other = first.setdefault((dataset, run.arm.name), run)
+    for _, runs in epochs[epochs.epoch == 1].groupby(["dataset", "arm"]):
+        names = " and ".join(map(str, runs.folder))
         for key in ("learning_rate", "width"):
-            if run.config[key] != other.config[key]:
+            if len(values := runs[key].unique()) > 1:
                 raise UserError(
-                    f"{other.folder} and {run.folder} are runs of one arm with --"
-                    f"{key.replace('_', '-')} {other.config[key]} and {run.config[key]}: "
-                    "report on one of them"
+                    f"{names} are runs of one arm with --{key.replace('_', '-')} "
+                    f"{' and '.join(map(str, values))}: report on those of one of them"
                 )
-        twin = seeds.setdefault((dataset, run.arm.name, seed), run)
-        if twin is not run:
-            raise UserError(f"{twin.folder} and {run.folder} are the same arm and seed")
+        if runs.seed.duplicated().any():
+            raise UserError(f"of {names}, two are the same arm and seed")
 
 
-def of(
-    runs: Iterable[Run], arm: str, dataset: str = "cifar10", calibrated: bool = False
-) -> list[Run]:
-    """The runs of an arm on a data set; only those with calibrated errors, if asked for."""
-    mine = [run for run in runs if run.arm.name == arm and run.config["dataset"] == dataset]
-    return [run for run in mine if run.calibrated or not calibrated]
+def measure(epochs: pd.DataFrame, how: str, column: str, at: float) -> pd.Series:
+    """What is found in each of an arm's runs, by seed; those that do not say it are left out.
+
+    Args:
+        epochs: Of the arm's runs.
+        how: mean: the mean of the epochs 1 to `at`. reach: the first of two epochs in a row that
+            are at or below `at`, interpolated linearly from the epoch before; infinite where there
+            is none. Anything else: the value after the epoch `at`.
+        column: Of the epochs.
+        at: An epoch or a value.
+    """
+    epochs = epochs.dropna(subset=column)
+    if how == "reach":
+        by_seed = epochs.groupby("seed")[column]
+        return pd.Series({seed: _reached(run.to_numpy(), at) for seed, run in by_seed}, dtype=float)
+    if how == "mean":
+        first = epochs[epochs.epoch <= at].groupby("seed")[column]
+        return first.mean()[first.size() == at]
+    return epochs[epochs.epoch == at].set_index("seed")[column].astype(float)
+
+
+def _reached(values: np.ndarray, at: float) -> float:
+    below = values <= at
+    twice = below[:-1] & below[1:]
+    first = int(twice.argmax()) if twice.any() else -1
+    if first <= 0:
+        return math.inf if first else 1
+    return first + 1 - (at - values[first]) / (values[first - 1] - values[first])

@@ -1,55 +1,56 @@
 """Means, spreads and confidence intervals over seeds."""
 
+import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-9  # values that are closer together are the same
+NONE = "-"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """The difference of two means, with its confidence interval.
-
-    Attributes:
-        value: First mean minus second.
-        low: Lower end of the interval; `None` with fewer than 2 seeds on a side.
-        high: Upper end.
-    """
+class Effect(NamedTuple):
+    """A mean difference, with its confidence interval, which is NaN with fewer than 2 seeds."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        known = f" [{self.low:+.2f}, {self.high:+.2f}]" if not math.isnan(self.low) else ""
+        return f"{self.value:+.2f}{known}"
 
 
-def spread(values: Sequence[float]) -> float | None:
-    """The sample's standard deviation; `None` for fewer than 2 values."""
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+def effect(higher: pd.Series, lower: pd.Series, paired: bool = False) -> Effect:
+    """How far one side is above another: Welch's t interval, whose seeds are independent samples.
 
-
-def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """Welch's t interval of the difference of two means; the seeds are independent samples."""
-    value = float(np.mean(first) - np.mean(second))
-    if min(len(first), len(second)) < 2:
-        return Difference(value)
-    if max(np.ptp(first), np.ptp(second)) < ROUNDING:
-        return Difference(value, value, value)
+    Args:
+        higher: Values by seed, of which there are some.
+        lower: The same of the other side.
+        paired: Whether both are of the same runs: then it is the t interval of the differences.
+    """
+    sides = [higher, lower]
+    if paired:
+        sides = [(higher - lower).dropna()]
+    value = float(sides[0].mean() - (0 if paired else lower.mean()))
+    if min(map(len, sides)) < 2:
+        return Effect(value)
+    if max(np.ptp(side.to_numpy()) for side in sides) < ROUNDING:
+        return Effect(value, value, value)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one of the sides may be constant
-        interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
-    return Difference(value, float(interval.low), float(interval.high))
+        test = stats.ttest_1samp(*sides, 0) if paired else stats.ttest_ind(*sides, equal_var=False)
+        interval = test.confidence_interval(CONFIDENCE)
+    return Effect(value, float(interval.low), float(interval.high))
 
 
-def mean_difference(differences: Sequence[float]) -> Difference:
-    """The t interval of the mean of differences that were each taken within one run."""
-    value = float(np.mean(differences))
-    if len(differences) < 2:
-        return Difference(value)
-    if np.ptp(differences) < ROUNDING:
-        return Difference(value, value, value)
-    interval = stats.ttest_1samp(differences, 0.0).confidence_interval(CONFIDENCE)
-    return Difference(value, float(interval.low), float(interval.high))
+def summary(values: pd.Series) -> str:
+    """Mean, sample standard deviation and number."""
+    if values.empty:
+        return NONE
+    spread = f" ± {values.std():.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread} (n = {len(values)})"
