@@ -14,7 +14,7 @@ from larq_seresnet.edge.checks import check, reached_subgraphs
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
 from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
-from larq_seresnet.edge.native_library import find_runtime, native_library
+from larq_seresnet.edge.native_library import find_runtime, native_library, require_known
 from larq_seresnet.edge.tensors import TensorInfo, as_input, dequantize, describe_tensors, fits
 from larq_seresnet.edge.unpack import unpack_constants
 
@@ -303,6 +303,7 @@ def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
     module = find_runtime()
     delegates = []
     if set(operators) & set(LCE_OPERATORS):
+        require_known(module)
         library = str(native_library())
         try:
             ctypes.CDLL(library)  # tells what is wrong with it; load_delegate does so less well

@@ -1,7 +1,9 @@
 """Finds the TFLite runtime, and the native delegate for Larq Compute Engine's operators."""
 
 import importlib
+import importlib.metadata
 import os
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -10,6 +12,9 @@ import numpy as np
 from larq_seresnet.edge.errors import RuntimeMissingError, one_line
 
 LIBRARY_NAME = "liblarq_seresnet_delegate.so"
+
+KNOWN = {"ai_edge_litert": ((1, 4), (2, 3)), "tflite_runtime": ((2, 14), (2, 14))}
+"""The runtimes whose structs the delegate declares: the oldest and newest version, both tried."""
 
 
 def find_runtime() -> ModuleType:
@@ -35,6 +40,26 @@ def find_runtime() -> ModuleType:
             return module
     found = f" ({'; '.join(problems)})" if problems else ""
     raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install ai-edge-litert")
+
+
+def require_known(runtime: ModuleType) -> None:
+    """Refuse a runtime for the delegate whose structs may be laid out in another way.
+
+    That would be no error, but memory that is overwritten.
+
+    Raises:
+        RuntimeMissingError: Its version is not among `KNOWN`.
+    """
+    package = runtime.__name__.partition(".")[0]
+    name = package.replace("_", "-")
+    version = importlib.metadata.version(name)
+    first, last = KNOWN[package]
+    if not first <= tuple(map(int, re.findall(r"\d+", version)[:2])) <= last:
+        known = f"{name} {first[0]}.{first[1]} to {last[0]}.{last[1]}"
+        raise RuntimeMissingError(
+            f"this file has operators of Larq Compute Engine, whose native library knows {known}, "
+            f"and {version} is installed: pip install '{name}<{last[0]}.{last[1] + 1}'"
+        )
 
 
 def native_library() -> Path:

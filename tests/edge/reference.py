@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.edge.lce_files import RELU, RELU6, RELU_N1_TO_1, SAME, Conv
+from tools.edge.lce_files import RELU, RELU6, RELU_N1_TO_1, SAME, Conv
 
 LIMITS = {RELU: (0, np.inf), RELU_N1_TO_1: (-1, 1), RELU6: (0, 6)}
 

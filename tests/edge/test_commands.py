@@ -9,8 +9,8 @@ from PIL import Image
 
 from larq_seresnet.edge.__main__ import main
 from larq_seresnet.edge.images import ImageError, load_image
-from tests.edge.lce_files import Conv, Graph
-from tests.edge.packed_files import classifier, packed_conv
+from tools.edge.lce_files import Conv, Graph
+from tools.edge.packed_files import classifier, packed_conv
 
 METADATA = json.dumps({"labels": ["red", "green", "blue"], "dataset": "colors"}).encode()
 

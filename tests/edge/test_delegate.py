@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.edge import reference
-from tests.edge.lce_files import SAME, VALID, Conv, Graph, grid, pack, words
 from tests.edge.running import available_kernels, invoke, load
+from tools.edge.lce_files import SAME, VALID, Conv, Graph, grid, pack, words
 
 # Larq Compute Engine's interpreter takes one layer at a time: this keeps the grid's run short.
 LCE_KERNELS = [{"use_indirect_bgemm": True}, {}]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from larq_seresnet.edge import Interpreter
-from tests.edge.lce_files import Conv, grid
-from tests.edge.packed_files import TARGETS, packed_conv
+from tools.edge.lce_files import Conv, grid
+from tools.edge.packed_files import TARGETS, packed_conv
 
 HERE = Path(__file__).parent
 

@@ -8,8 +8,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from larq_seresnet.edge import Interpreter, ModelError, RuntimeMissingError, native_library
-from tests.edge.lce_files import Conv, Graph
-from tests.edge.packed_files import TARGETS, classifier, packed_conv
+from tools.edge.lce_files import Conv, Graph
+from tools.edge.packed_files import TARGETS, classifier, packed_conv
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess:
@@ -189,7 +189,7 @@ def test_a_forked_child_can_go_on(library):
     code = (
         "import os, numpy as np\n"
         "from larq_seresnet.edge import Interpreter\n"
-        "from tests.edge.lce_files import Conv\n"
+        "from tools.edge.lce_files import Conv\n"
         "case = Conv(size=(64, 64))\n"
         "model = Interpreter(case.file(), threads=2)\n"
         "y = model.predict(case.example())\n"

@@ -8,7 +8,7 @@ from ai_edge_litert.interpreter import Interpreter as LiteRT
 
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.__main__ import main
-from tests.edge.packed_files import classifier, packed_conv
+from tools.edge.packed_files import classifier, packed_conv
 
 RANDOM = np.random.default_rng(0)
 

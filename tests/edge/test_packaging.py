@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.lce_files import Conv
+from tools.edge.lce_files import Conv
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = "larq_seresnet/edge/liblarq_seresnet_delegate.so"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from larq_seresnet.edge import Interpreter, ModelError
-from tests.edge.lce_files import RELU, SAME, VALID, Conv, Graph, pack, words
+from tools.edge.lce_files import RELU, SAME, VALID, Conv, Graph, pack, words
 
 ROOT = Path(__file__).parents[2]
 

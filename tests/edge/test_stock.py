@@ -1,13 +1,19 @@
 """The delegate in a stock interpreter, where nobody has looked at the file before."""
 
+import re
+import subprocess
+import sys
 import threading
+from types import ModuleType
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, load_delegate
 
-from tests.edge.lce_files import Conv, Graph, pack
+from larq_seresnet.edge import Interpreter as EdgeInterpreter
+from larq_seresnet.edge import RuntimeMissingError, native_library
 from tests.edge.running import invoke, load
+from tools.edge.lce_files import Conv, Graph, pack
 
 
 def two_convs(first: int, second: int) -> bytes:
@@ -76,3 +82,34 @@ def test_a_delegate_that_two_interpreters_share_on_two_threads(library):
 
     assert len(results) == 150
     assert all(np.array_equal(result, expected) for result in results)
+
+
+@pytest.mark.parametrize("version", ["1.3.0", "2.4.0", "3.0.0.dev1"])
+def test_a_runtime_of_unknown_structs_is_refused_where_the_delegate_is_needed(
+    library, version, monkeypatch
+):
+    monkeypatch.setattr(native_library.importlib.metadata, "version", lambda name: version)
+
+    with pytest.raises(RuntimeMissingError, match=rf"knows .* 2\.3, and {version} is installed"):
+        EdgeInterpreter(Conv().file())
+
+
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [("ai_edge_litert", "1.4.0"), ("ai_edge_litert", "2.3.7"), ("tflite_runtime", "2.14.0")],
+)
+def test_runtimes_that_were_tried_are_taken(package, version, monkeypatch):
+    monkeypatch.setattr(native_library.importlib.metadata, "version", lambda name: version)
+
+    native_library.require_known(ModuleType(f"{package}.interpreter"))
+
+
+@pytest.mark.slow
+def test_there_is_no_newer_litert():
+    command = [sys.executable, "-m", "pip", "index", "versions", "ai-edge-litert"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    newest = re.search(r"ai-edge-litert \((\d+)\.(\d+)", answer.stdout)
+    if not newest:
+        pytest.skip("the package index cannot be asked")
+    if tuple(map(int, newest.groups())) > native_library.KNOWN["ai_edge_litert"][1]:
+        pytest.skip(f"LiteRT {'.'.join(newest.groups())} is out: try it, then raise KNOWN")

@@ -8,9 +8,9 @@ from ai_edge_litert.interpreter import Interpreter as LiteRT
 from larq_seresnet.edge import ModelError
 from larq_seresnet.edge.model_file import ModelFile
 from larq_seresnet.edge.unpack import unpack_constants
-from tests.edge.lce_files import Conv, Graph
-from tests.edge.packed_files import TARGETS, packed_conv
 from tests.edge.running import invoke
+from tools.edge.lce_files import Conv, Graph
+from tools.edge.packed_files import TARGETS, packed_conv
 
 
 def unpacked(content: bytes) -> bytes:

@@ -118,7 +118,7 @@ def compare_networks(width: int, threads: int, rounds: int, with_lce: bool) -> d
 
 def compare_threads(rounds: int) -> dict[str, Any]:
     """One large layer with one and with two threads."""
-    from tests.edge.lce_files import Conv
+    from tools.edge.lce_files import Conv
 
     case = Conv(channels=256, filters=256, size=(56, 56))
     file, x = case.file(), case.example()

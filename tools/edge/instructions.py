@@ -59,8 +59,8 @@ def main() -> None:
     arguments = parser.parse_args()
     emulation = arguments.emulation.resolve()
 
-    from tests.edge.lce_files import Conv
     from tools.edge.compare import networks
+    from tools.edge.lce_files import Conv
 
     counts = {}
     for name, case in {

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from larq_seresnet.edge import Interpreter
-from tests.edge.lce_files import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, Conv, grid
+from tools.edge.lce_files import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, Conv, grid
 
 ACTIVATIONS = {NONE: "none", RELU: "relu", RELU_N1_TO_1: "relu_n1_to_1", RELU6: "relu6"}
 

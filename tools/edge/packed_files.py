@@ -3,7 +3,7 @@
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tests.edge.lce_files import Graph, pack
+from tools.edge.lce_files import Graph, pack
 
 TARGETS = ("lce", "litert")
 
