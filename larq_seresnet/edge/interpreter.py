@@ -118,6 +118,7 @@ class Interpreter:
         What the file declares as integers is so here: integers go in and come out as they are.
         Where real numbers are given for an input that is quantized, they are quantized by the
         input's scale and zero point, and quantized outputs come back as real numbers (float32).
+        Those of a file whose inputs are all float stay integers.
 
         Batches: a file whose batch size is fixed runs as often as it takes, the last time on
         repetitions of the last example if need be. A file whose first size is free is run once, on
@@ -150,7 +151,10 @@ class Interpreter:
         """
         values = self._in_order(x)
         arrays = [as_input(v, info) for v, info in zip(values, self.inputs, strict=True)]
-        is_real = any(np.asarray(value).dtype.kind == "f" for value in values)
+        is_real = any(
+            info.is_quantized and np.asarray(value).dtype.kind == "f"
+            for value, info in zip(values, self.inputs, strict=True)
+        )
         stopped = threading.Event()
 
         def work() -> list[np.ndarray]:

@@ -93,6 +93,13 @@ def test_integers_stay_what_they_are():
         model.predict((x.astype(int) + 300).tolist())
 
 
+def test_integer_outputs_of_a_float_input_stay_integers(library, lce_interpreter):
+    case = Conv(channels=33, output="int8")
+    y = Interpreter(case.file()).predict(case.example())
+    assert y.dtype == np.int8
+    assert np.array_equal(y, lce_interpreter(case.file()).predict(case.example()))
+
+
 @pytest.mark.parametrize(
     "shape", [(4, 3), (1, 4, 4, 1), (1, 5, 4, 3), (), (1, 1, 4, 4, 3), (2, 0, 4, 3)]
 )
