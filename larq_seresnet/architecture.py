@@ -73,6 +73,13 @@ class Hyperparameters:
                 raise ValueError(f"{name} needs a gate: gate must not be none")
 
     @property
+    def name(self) -> str:
+        """The network's name, by which its files are called."""
+        if self.model == "float":
+            return "seresnet14"
+        return "seresnet14_bin" if self.activations == "float" else "seresnet14_fully_binary"
+
+    @property
     def hyperparameters(self) -> dict[str, Any]:
         """The fields above alone, also of an instance of a subclass."""
         return {item.name: getattr(self, item.name) for item in fields(Hyperparameters)}
@@ -114,13 +121,6 @@ class Architecture(Hyperparameters):
     def builder(self) -> str:
         """The function of `larq_seresnet.models` that builds it."""
         return "SEResNet14" if self.model == "float" else "SEResNet14Bin"
-
-    @property
-    def name(self) -> str:
-        """The network's name, by which its files are called."""
-        if self.model == "float":
-            return "seresnet14"
-        return "seresnet14_bin" if self.activations == "float" else "seresnet14_fully_binary"
 
     @property
     def arguments(self) -> dict[str, Any]:

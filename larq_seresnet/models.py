@@ -200,7 +200,13 @@ def _block(
     """The residual block of He et al., arXiv:1512.03385, with attention before the addition."""
     shortcut = x
     if x.shape[-1] != filters or stride != 1:
-        shortcut = _conv(x, filters, 1, kernel, strides=stride, name=f"{name}_shortcut")
+        strides = stride
+        if stride != 1 and x.shape[-1] % 16:
+            # oneDNN's gradient of a strided 1x1 kernel writes out of bounds for such channels on
+            # CPUs with AVX-512 (TensorFlow 2.18 and 2.19): take every second pixel beforehand.
+            pool = tf.keras.layers.MaxPooling2D(1, stride, name=f"{name}_shortcut_pool")
+            shortcut, strides = pool(x), 1
+        shortcut = _conv(shortcut, filters, 1, kernel, strides=strides, name=f"{name}_shortcut")
         shortcut = _norm(shortcut, f"{name}_shortcut_bn")
     x = _conv(x, filters, 3, kernel, strides=stride, name=f"{name}_conv1")
     x = tf.keras.layers.ReLU(name=f"{name}_relu1")(_norm(x, f"{name}_bn1"))

@@ -1,7 +1,7 @@
 """Command-line flags from a dataclass: names, defaults and help come from its fields."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -20,10 +20,12 @@ def parse(
     description: str,
     arguments: Sequence[str] | None,
     recipes: Mapping[str, Mapping[str, Any]] | None = None,
+    further: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
 ) -> T:
     """Read an instance of the dataclass `cls` from the command line.
 
-    With `recipes`, `--recipe NAME` takes other defaults, which the other flags override.
+    With `recipes`, `--recipe NAME` takes other defaults, which the other flags override; with
+    `further`, so does what it makes of all flags.
     `bool` fields become `--name/--no-name`, `Literal` ones choices, `tuple[X, ...]` ones take one
     or more values; `None` is only a default.
     Unknown flags and values, and a `ValueError` of the dataclass, end the program with status 2.
@@ -36,6 +38,8 @@ def parse(
         parser.add_argument("--recipe", choices=recipes, help="defaults for the other flags")
         recipe = parser.parse_args(arguments).recipe
         parser.set_defaults(**(recipes[recipe] if recipe else {}))
+    if further:
+        parser.set_defaults(**further(vars(parser.parse_args(arguments))))
     values = vars(parser.parse_args(arguments))
     values.pop("recipe", None)
     try:

@@ -23,7 +23,9 @@ class Classify:
     """
 
     model: str = field(metadata={"help": "a .tflite file"})
-    images: list[str] = field(metadata={"help": "a PNG or JPEG file of any size", "many": True})
+    images: list[str] = field(
+        metadata={"help": "a PNG, JPEG, BMP, GIF or WebP file of any size", "many": True}
+    )
     top: int = field(default=3, metadata={"help": "how many classes to print"})
     threads: int = field(default=1, metadata={"help": "CPU threads"})
     json: bool = field(default=False, metadata={"help": "print JSON"})
@@ -74,7 +76,8 @@ class _Classifier:
     def classify(self, path: Path) -> list[dict[str, Any]]:
         _, height, width, channels = self.input.shape
         low, high = self.interpreter.input_range
-        pixels = low + load_image(path, height, width, channels) * ((high - low) / 255)
+        image = load_image(path, height, width, channels).astype(np.float32)
+        pixels = low + image * ((high - low) / 255)
         if self.input.dtype.kind != "f" and not self.input.is_quantized:  # it takes plain pixels
             pixels = np.rint(pixels).astype(self.input.dtype)
         output = self.interpreter.predict(pixels[np.newaxis])

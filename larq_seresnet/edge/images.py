@@ -1,12 +1,15 @@
-"""Reads photos into the arrays that image models take."""
+"""Reads photos into the arrays that image models take, on devices and for training."""
 
 import io
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from larq_seresnet.edge.errors import RuntimeMissingError
+from larq_seresnet.edge.errors import RuntimeMissingError, one_line
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 
 
 class ImageError(ValueError):
@@ -14,44 +17,72 @@ class ImageError(ValueError):
 
 
 def load_image(path: Path, height: int, width: int, channels: int) -> np.ndarray:
-    """An image in the size that a model takes.
+    """An image file in the size that a model takes.
 
-    The image is turned as its EXIF data say, scaled so that it just covers the wanted size, and
-    cut to its middle: nothing is stretched.
+    The image is turned as its EXIF data say, and made to fit as `fit_image` does. Of an animation
+    the first frame counts; what is transparent is shown on white.
 
     Args:
-        path: A PNG or JPEG file of any size.
+        path: A PNG, JPEG, BMP, GIF or WebP file of any size.
         height: In pixels.
         width: In pixels.
         channels: 3 for color, 1 for gray.
 
     Returns:
-        Values from 0 to 255 of shape [height, width, channels], float32.
+        Values from 0 to 255 of shape [height, width, channels], uint8.
 
     Raises:
         ImageError: The file is not an image, or damaged.
         OSError: The file cannot be opened.
         RuntimeMissingError: Pillow is not installed.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError:
-        raise RuntimeMissingError("reading images needs Pillow: pip install pillow") from None
+    image_class, operations = _pillow()
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():
             # Pillow warns of images that are suspiciously large, then refuses twice that size.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as opened:
-                image = ImageOps.exif_transpose(opened)
-                if image.mode.startswith("I"):  # 16 bits of gray, which convert() would cut off
-                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-                image = image.convert("RGB" if channels == 3 else "L")
-                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
-    except Image.UnidentifiedImageError:
-        raise ImageError(f"{path}: not a PNG or JPEG image") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            warnings.simplefilter("error", image_class.DecompressionBombWarning)
+            with image_class.open(io.BytesIO(content), formats=FORMATS) as opened:
+                return fit_image(operations.exif_transpose(opened), height, width, channels)
+    except image_class.UnidentifiedImageError:
+        raise ImageError(f"{path}: not a PNG, JPEG, BMP, GIF or WebP image") from None
+    except (image_class.DecompressionBombError, image_class.DecompressionBombWarning):
         raise ImageError(f"{path}: the image is too large") from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{path}: the image is damaged ({error})") from None
-    return np.asarray(image, np.float32).reshape(height, width, channels)
+        raise ImageError(f"{path}: the image is damaged ({one_line(error)})") from None
+
+
+def fit_image(image: Any, height: int, width: int, channels: int) -> np.ndarray:
+    """A picture, scaled so that it just covers the wanted size, and cut to its middle.
+
+    Nothing is stretched.
+
+    Args:
+        image: Pillow's image of any mode, or an array of Pillow's shapes and types.
+        height: In pixels.
+        width: In pixels.
+        channels: 3 for color, 1 for gray.
+
+    Returns:
+        As `load_image`.
+    """
+    image_class, operations = _pillow()
+    if isinstance(image, np.ndarray):
+        image = image_class.fromarray(image)
+    if image.mode.startswith("I"):  # 16 bits of gray, which convert() would cut off
+        image = image_class.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = image_class.new("RGBA", image.size, "white")
+        image = image_class.alpha_composite(white, image)
+    image = image.convert("RGB" if channels == 3 else "L")
+    image = operations.fit(image, (width, height), image_class.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, channels)
+
+
+def _pillow() -> tuple[Any, Any]:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        raise RuntimeMissingError("reading images needs Pillow: pip install pillow") from None
+    return Image, ImageOps

@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="any Keras image model that takes raw pixels, as a .keras file; a run folder of "
         "training.fit, or the name of a pretrained network",
     )
-    parser.add_argument("images", metavar="IMAGE", nargs="+", type=Path, help="PNG or JPEG")
+    parser.add_argument(
+        "images", metavar="IMAGE", nargs="+", type=Path, help="PNG, JPEG, BMP, GIF or WebP"
+    )
     parser.add_argument("--layer", metavar="NAME", help="(default: the last with feature maps)")
     parser.add_argument(
         "--out", type=Path, default=Path(), metavar="FOLDER", help="made if need be (default: .)"

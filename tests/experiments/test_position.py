@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from training import UserError
-from training.experiments import pasted, position, shift
+from training.experiments import position, shift
 from training.experiments.position import PositionConfig
 from training.experiments.records import read_csv
-from training.trainer import data, fit
+from training.trainer import data, fit, pasted
 
 
 def heatmap(row, column):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from larq_seresnet.models import SEResNet14Bin
 from training.benchmark.turns import WARM_UP_STEPS, Baton, Task, Turn, clock
 from training.trainer import data, fit, recorder
+from training.trainer.augmentation import Augmentation
 from training.trainer.config import Config
 
 INPUT_FACTOR = 10  # the input alone is faster: more steps a turn
@@ -39,10 +40,10 @@ def project_input(task: Task, baton: Baton) -> None:
     """The input pipeline of `training.fit`, without training."""
     batches = data.training_batches(
         task.dataset.train,
+        Augmentation(flip="horizontal" if task.dataset.source.flip else "none"),
         batch_size=task.batch_size,
         seed=0,
         epochs=range(10**9),
-        flip=task.dataset.source.flip,
     )
     _iterate(batches, task, baton)
 
@@ -78,7 +79,7 @@ def plain_input(task: Task, baton: Baton) -> None:
 def _plain_batches(task: Task) -> tf.data.Dataset:
     """Batches without end, in the way of larq-zoo's `training/train.py`."""
     size = task.dataset.train[0].shape[1]
-    padded = size + 2 * Config().padding
+    padded = size + 2 * Config().crop_padding
 
     def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = tf.image.resize_with_crop_or_pad(image, padded, padded)

@@ -22,7 +22,7 @@ from larq_seresnet.files import write_atomically
 from training import flags
 from training.command import ending
 from training.flags import flag
-from training.trainer import hardware, network
+from training.trainer import data, hardware, network
 from training.trainer.config import Config, Kernels
 
 WARM_UP_STEPS = 8
@@ -57,7 +57,8 @@ def profile(config: ProfileConfig) -> list[tuple[str, float, float]]:
     )
     hardware.share_cores(run.kernels, run.batch_size)
     tf.keras.mixed_precision.set_global_policy(run.precision)
-    learner = hardware.learner(network.build(run), run.kernels, run.batch_size)
+    model = network.build(run, data.SOURCES[run.dataset])
+    learner = hardware.learner(model, run.kernels, run.batch_size)
     learner.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
     step = learner.make_train_function()
     generator = np.random.default_rng(0)

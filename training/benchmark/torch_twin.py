@@ -17,7 +17,7 @@ from training.benchmark.turns import WARM_UP_STEPS, Baton, Task, Turn, clock
 from training.trainer import data
 from training.trainer.config import Config
 
-PADDING = Config().padding
+PADDING = Config().crop_padding
 
 
 class _Sign(torch.autograd.Function):

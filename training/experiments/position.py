@@ -29,11 +29,10 @@ from larq_seresnet.files import write_atomically
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import ending
-from training.experiments import pasted
 from training.experiments.records import read_json, write_csv, write_json
 from training.flags import flag
 from training.pictures import png
-from training.trainer import data, fit, hardware
+from training.trainer import data, fit, hardware, pasted
 from training.trainer.config import Config
 from training.trainer.run_folder import RunFolder
 
@@ -167,7 +166,7 @@ def baselines(boxes: np.ndarray, canvas: pasted.Canvas) -> dict[str, float]:
 
 def draw_examples(dataset: data.Data, runs: dict[str, Path], layer: str) -> Figure:
     """Test images with their boxes, and below each the heat maps of the runs."""
-    images, size = dataset.test[0][:EXAMPLES], dataset.source.size
+    images, size = dataset.test[0][:EXAMPLES], dataset.source.shape[0]
     assert dataset.test_boxes is not None
     figure = Figure(figsize=(1.5 * len(images) + 1, 1.6 * (1 + len(runs))), layout="constrained")
     plots = figure.subplots(1 + len(runs), len(images))

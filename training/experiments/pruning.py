@@ -111,7 +111,7 @@ def _prune(
     choices = [] if threshold is None else [choose(module, threshold) for module in seen]
     pruned = remove(model, choices) if choices else model
     pruned.save(start)
-    errors = fit.final_errors(pruned, dataset)
+    errors, _ = fit.evaluate(pruned, dataset)
     return {
         "run": config.run.name,
         "threshold": threshold,

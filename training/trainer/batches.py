@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from training import UserError
 from training.trainer import data, hardware, targets
+from training.trainer.augmentation import Augmentation, Flip
 from training.trainer.config import Config
 
 
@@ -42,7 +43,7 @@ class Batches:
         tf.keras.mixed_precision.set_global_policy(config.precision)
         teacher = None
         if config.distill != "none":
-            teacher = targets.load_teacher(config.distill, config.dataset)
+            teacher = targets.load_teacher(config.distill, config.dataset, dataset.source)
             teacher = hardware.learner(teacher, config.kernels, config.batch_size)
         tf.keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
@@ -58,8 +59,13 @@ class Batches:
     def training(
         self, epochs: range, share: int, context: tf.distribute.InputContext
     ) -> tf.data.Dataset:
-        """Batches (images, targets) of `share` images, this worker's part of each whole batch."""
+        """Batches (images, targets) of `share` images, this worker's part of each whole batch.
+
+        With `--class-weights` a weight for each image is third.
+        """
         batches = self._augmented(epochs, context.input_pipeline_id, context.num_input_pipelines)
+        if self.config.class_weights == "balanced":
+            batches = targets.weighted(batches, self.dataset.train[1])
         if self.teacher is not None:
             weight, temperature = self.config.distill_weight, self.config.distill_temperature
             batches = targets.distill(batches, self.teacher, weight, temperature)
@@ -73,14 +79,21 @@ class Batches:
         return (images for images, _ in batches.take(count))
 
     def _augmented(self, epochs: range, worker: int = 0, workers: int = 1) -> tf.data.Dataset:
+        config = self.config
+        by_default: Flip = "horizontal" if self.dataset.source.flip else "none"
+        augmentation = Augmentation(
+            flip=by_default if config.flip == "auto" else config.flip,
+            padding=config.crop_padding,
+            cutout=config.cutout,
+            color_jitter=config.color_jitter,
+            trivial=config.augment == "trivial",
+        )
         return data.training_batches(
             self.dataset.train,
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
+            augmentation,
+            batch_size=config.batch_size,
+            seed=config.seed,
             epochs=epochs,
-            flip=self.dataset.source.flip,
-            padding=self.config.padding,
-            cutout=self.config.cutout,
             worker=worker,
             workers=workers,
         )

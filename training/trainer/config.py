@@ -1,5 +1,6 @@
 """The configuration of one training run."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -8,12 +9,21 @@ from typing import Any, Literal
 
 from larq_seresnet.architecture import Hyperparameters
 from training.flags import flag
+from training.trainer.data import SOURCES
 from training.trainer.distribution import Kind
 
 Precision = Literal["auto", "float32", "mixed_bfloat16"]
 Kernels = Literal["auto", "fused", "keras"]
 
-INDECISIVE = ("out", "data_dir", "tensorboard", "calibrated_log")
+INDECISIVE = (
+    "out",
+    "data_dir",
+    "cache",
+    "cache_dir",
+    "strict",
+    "tensorboard",
+    "calibrated_log",
+)
 """Settings that change nothing about the network that comes out."""
 
 
@@ -30,9 +40,21 @@ class Config(Hyperparameters):
     freeze_gates: bool = flag(
         False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
-    dataset: Literal["cifar10", "svhn_cropped", "digits", "pasted_digits", "pasted_svhn"] = flag(
-        "cifar10", "digits and pasted_digits need no download"
+    dataset: str = flag(
+        "cifar10",
+        "your own pictures: a folder with a folder for each class, or a CSV file with the columns "
+        "path and label; or a data set of tensorflow_datasets, such as svhn_cropped or mnist:3.*.*;"
+        " or digits, pasted_digits or pasted_svhn",
     )
+    size: str | None = flag(
+        None,
+        "height and width of the images, N or HxW (default: the data set's own, or 32 where its "
+        "images have several)",
+    )
+    grey: bool = flag(False, "one channel instead of three")
+    cache: bool = flag(True, "decode your pictures once, to a file; else whenever they are needed")
+    cache_dir: str | None = flag(None, "where that file lies (default: ~/.cache/larq-seresnet)")
+    strict: bool = flag(False, "stop at a picture that cannot be read, instead of skipping it")
     data_dir: str | None = flag(
         None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
     )
@@ -46,7 +68,23 @@ class Config(Hyperparameters):
     warmup: float = flag(0.2, "share of the steps over which one-cycle rises")
     weight_decay: float = flag(0.0, "share of each weight that a step removes, times its rate")
     label_smoothing: float = flag(0.0, "share of the label that is spread over all classes")
-    padding: int = flag(4, "black pixels on each side of training images, before random crops")
+    class_weights: Literal["none", "balanced"] = flag(
+        "none", "balanced: images of rare classes count more, so that all classes count the same"
+    )
+    flip: Literal["auto", "none", "horizontal", "both"] = flag(
+        "auto", "mirror images at random; auto: horizontal, but none for digits"
+    )
+    padding: int | None = flag(
+        None,
+        "black pixels on each side of training images, before random crops (default: an eighth of "
+        "the height)",
+    )
+    color_jitter: float = flag(
+        0.0, "change brightness, contrast and saturation by up to this share"
+    )
+    augment: Literal["none", "trivial"] = flag(
+        "none", "trivial: TrivialAugment, for photographs and long trainings"
+    )
     cutout: int = flag(0, "blacken a square of N pixels at a random place of each training image")
     calibration: int = flag(
         0, "after training, average batch norm's statistics over N batches of training images"
@@ -70,9 +108,11 @@ class Config(Hyperparameters):
     )
     start_from: str | None = flag(
         None,
-        "train on from the network in this .keras file or run folder, for instance a pruned one "
+        "train on from the network in this .keras file or run folder, for instance a pruned one, "
+        "or from a pretrained one such as cifar10; for other classes its last layer is drawn anew "
         "(default: new weights)",
     )
+    freeze_body: int = flag(0, "train the last layer alone for the first N epochs")
     out: Path | None = flag(None, "the run's folder (default: runs/, named by the flags)")
     distribute: Kind = flag(
         "none",
@@ -83,11 +123,17 @@ class Config(Hyperparameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._normalize()
         ranges: list[tuple[str, Callable[[Any], bool], str]] = [
             ("epochs batch_size fmb_epochs", lambda x: x is None or x >= 1, "at least 1"),
-            ("seed padding cutout calibration fmb_start", lambda x: x >= 0, "0 or more"),
+            ("seed cutout calibration fmb_start freeze_body", lambda x: x >= 0, "0 or more"),
+            ("padding", lambda x: x is None or x >= 0, "0 or more"),
             ("learning_rate distill_temperature", lambda x: 0 < x < float("inf"), "positive"),
-            ("weight_decay label_smoothing distill_weight", lambda x: 0 <= x <= 1, "from 0 to 1"),
+            (
+                "weight_decay label_smoothing distill_weight color_jitter",
+                lambda x: 0 <= x <= 1,
+                "from 0 to 1",
+            ),
             ("warmup", lambda x: 0 <= x < 1, "at least 0 and less than 1"),
         ]
         for names, is_right, wanted in ranges:
@@ -102,6 +148,11 @@ class Config(Hyperparameters):
             (
                 self.fmb_start >= self.epochs,
                 f"--fmb-start must be less than --epochs {self.epochs}",
+            ),
+            (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
+            (
+                0 < self.freeze_body >= self.epochs,
+                f"--freeze-body must be less than --epochs {self.epochs}",
             ),
             (self.freeze_gates and self.gate == "none", "--freeze-gates needs a gate"),
             (
@@ -121,6 +172,37 @@ class Config(Hyperparameters):
             if broken:
                 raise ValueError(rule)
 
+    def _normalize(self) -> None:
+        """Give each meaning one form, so that runs can be compared."""
+        if self.size is not None:
+            numbers = re.fullmatch(r"(\d+)(?:x(\d+))?", self.size)
+            if not numbers or not all(16 <= int(n) <= 512 for n in numbers.groups() if n):
+                raise ValueError(f"--size must be N or HxW, from 16 to 512 pixels, not {self.size}")
+            height, width = numbers[1], numbers[2] or numbers[1]
+            object.__setattr__(self, "size", height if height == width else f"{height}x{width}")
+        folder = Path(self.dataset).expanduser()
+        if folder.is_dir() and self.dataset not in SOURCES:
+            object.__setattr__(self, "dataset", f"{self.dataset.rstrip('/')}/")
+        if self.padding == self._default_padding:
+            object.__setattr__(self, "padding", None)
+
+    @property
+    def height_and_width(self) -> tuple[int, int] | None:
+        """What `size` says."""
+        if self.size is None:
+            return None
+        height, _, width = self.size.partition("x")
+        return int(height), int(width or height)
+
+    @property
+    def _default_padding(self) -> int:
+        return (self.height_and_width or (32, 32))[0] // 8
+
+    @property
+    def crop_padding(self) -> int:
+        """`padding`, or what it is by default."""
+        return self._default_padding if self.padding is None else self.padding
+
     @property
     def soft_targets(self) -> bool:
         """Whether what the network learns to answer are probabilities, not labels."""
@@ -131,7 +213,8 @@ class Config(Hyperparameters):
         """The run's folder: `out`, or one named by what differs from the defaults."""
         if self.out is not None:
             return self.out
-        names = [self.dataset, "fmb" if self.fmb else "no-fmb"]
+        dataset = re.sub(r"[^\w.]+", "-", Path(self.dataset).name)
+        names = [dataset, "fmb" if self.fmb else "no-fmb"]
         for name, value in self._chosen(*INDECISIVE, "dataset", "fmb"):
             if name == "start_from":
                 value = Path(value).stem
@@ -157,9 +240,10 @@ class Config(Hyperparameters):
 
     def decisive(self) -> dict[str, Any]:
         """What decides the result, as JSON has it: not where files lie, nor what is shown."""
+        values = {**asdict(self), "padding": self.crop_padding}
         return {
             key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
+            for key, value in values.items()
             if key not in INDECISIVE
         }
 

@@ -8,24 +8,29 @@ import importlib.metadata
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from larq_seresnet.callbacks import FMBSchedule
+from larq_seresnet.datasets import Source
+from larq_seresnet.edge.errors import printable
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import leave
-from training.trainer import curves, data, gates, hardware, network, start
+from training.trainer import classes, curves, data, gates, hardware, network, start
 from training.trainer.batches import Batches
 from training.trainer.calibration import Calibration
 from training.trainer.config import Config
 from training.trainer.distribution import Group, is_chief, join
+from training.trainer.freezing import FreezeBody
 from training.trainer.recipes import RECIPES
-from training.trainer.recorder import CalibratedErrors, Recorder, Rows, loss_and_error
+from training.trainer.recorder import CalibratedErrors, Recorder, Rows
 from training.trainer.run_folder import RunFolder
 
 
@@ -33,6 +38,8 @@ def fit(
     config: Config,
     dataset: data.Data | None = None,
     callbacks: Sequence[tf.keras.callbacks.Callback] = (),
+    *,
+    by_class: bool = False,
 ) -> dict[str, float]:
     """Train the network that `config` describes, or finish the run in its folder.
 
@@ -40,6 +47,7 @@ def fit(
         config: What to train, and how.
         dataset: To train and evaluate on; by default the one that `config` names.
         callbacks: Keras's, to call before this function's own.
+        by_class: Whether to write tables and pictures of how the network does on each class.
 
     Returns:
         The final top-1 errors in percent, measured in float32.
@@ -57,20 +65,44 @@ def fit(
         group.strategy.scope(),
     ):
         print(f"run folder: {folder.path}", flush=True)
-        dataset = dataset or data.load(config.dataset, config.data_dir)
+        dataset = dataset or load_data(config)
+        folder.agree_on_data(dataset.fingerprint)
         batches = Batches.prepare(config, dataset)
-        model = folder.load_checkpoint() or _new_model(config, batches.steps)
+        model = folder.load_checkpoint() or _new_model(config, dataset.source, batches.steps)
         folder.save_json("config.json", _description(config, dataset))
+        if dataset.skipped:
+            rows = [(printable(name), why) for name, why in dataset.skipped]
+            skipped = pd.DataFrame(rows, columns=["picture", "why"])
+            folder.save_table("skipped.csv", skipped.set_index("picture"))
         _train(config, group, folder, model, batches, callbacks)
-        results = final_errors(model, dataset)
+        results, probabilities = evaluate(model, dataset)
+        if by_class:
+            classes.save(folder, probabilities, dataset)
         folder.save_results(config.epochs, results)
     return results
 
 
-def _new_model(config: Config, steps: int) -> tf.keras.Model:
-    model = network.build(config)
+def load_data(config: Config) -> data.Data:
+    """The data set that a configuration names.
+
+    Raises:
+        UserError: It cannot be read, or there is too little of it.
+    """
+    return data.load(
+        config.dataset,
+        config.data_dir,
+        size=config.height_and_width,
+        grey=config.grey,
+        cache=config.cache,
+        cache_dir=config.cache_dir,
+        strict=config.strict,
+    )
+
+
+def _new_model(config: Config, source: Source, steps: int) -> tf.keras.Model:
+    model = network.build(config, source)
     if config.start_from is not None:
-        model = start.trained_network(config.start_from, like=model)
+        model = start.trained_network(config.start_from, model, source.labels)
     model.compile(network.optimizer(config, steps))
     model.optimizer.build(model.trainable_variables)  # in the order in which it is stored
     return model
@@ -98,6 +130,8 @@ def _train(
     callbacks = [*callbacks, *group.callbacks()]
     if config.fmb_epochs is not None or config.fmb_start:
         callbacks.append(FMBSchedule(config.fmb_epochs, config.fmb_start))
+    if config.freeze_body:
+        callbacks.append(FreezeBody(model, config.freeze_body))
     callbacks.append(recorder)
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
@@ -124,15 +158,16 @@ def _train(
         folder.save_checkpoint(model)
 
 
-def final_errors(model: tf.keras.Model, dataset: data.Data) -> dict[str, float]:
-    """Top-1 errors in percent, measured in float32."""
+def evaluate(model: tf.keras.Model, dataset: data.Data) -> tuple[dict[str, float], np.ndarray]:
+    """Top-1 errors in percent, and probabilities for the test images; in float32."""
     exact = to_float32(model)
-    exact.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    splits = {"validation_error": dataset.validation, "test_error": dataset.test}
-    return {
-        name: round(loss_and_error(exact, data.evaluation_batches(split))[1], 4)
-        for name, split in splits.items()
-    }
+    errors = {}
+    for name in ("validation", "test"):
+        split = getattr(dataset, name)
+        images = data.evaluation_batches(split).map(lambda images, _: images)
+        probabilities = exact.predict(images, verbose=0)
+        errors[f"{name}_error"] = round(data.top1_error(probabilities, split[1]), 4)
+    return errors, probabilities
 
 
 def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
@@ -143,6 +178,7 @@ def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
             "train": len(dataset.train[1]),
             "validation": len(dataset.validation[1]),
             "test": len(dataset.test[1]),
+            **({"fingerprint": dataset.fingerprint} if dataset.fingerprint else {}),
         },
         "labels": dataset.source.labels,
         "versions": {
@@ -152,14 +188,20 @@ def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
     }
 
 
+def _further(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults that follow from other flags."""
+    source = chosen["start_from"]
+    return start.hyperparameters(source, chosen) if source else {}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     config = flags.parse(
-        Config, "python -m training.fit", __doc__.splitlines()[0], arguments, RECIPES
+        Config, "python -m training.fit", __doc__.splitlines()[0], arguments, RECIPES, _further
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        results = fit(config)
+        results = fit(config, by_class=True)
     except UserError as error:
         message = f"training.fit: error: {error}"
         if config.distribute == "multiworker":

@@ -7,25 +7,24 @@ import tensorflow as tf
 from larq_seresnet import models
 from larq_seresnet.architecture import Architecture
 from larq_seresnet.attention import modules as attention_modules
-from training.trainer import data
+from larq_seresnet.datasets import Source
 from training.trainer.config import Config
 
 
-def architecture(config: Config) -> Architecture:
+def architecture(config: Config, source: Source) -> Architecture:
     """What the configuration and its data set make of the network."""
-    source = data.SOURCES[config.dataset]
     return Architecture(
         **config.hyperparameters,
         classes=len(source.labels),
-        input_shape=(source.size, source.size, 3),
+        input_shape=source.shape,
         mean=source.mean,
         variance=source.variance,
     )
 
 
-def build(config: Config) -> tf.keras.Model:
+def build(config: Config, source: Source) -> tf.keras.Model:
     """The untrained network, under Keras's global precision policy."""
-    model = models.build(architecture(config))
+    model = models.build(architecture(config, source))
     if config.freeze_gates:
         for module in attention_modules(model):
             module.trainable = False

@@ -8,6 +8,8 @@ model.keras    the checkpoint: network, optimizer and its step, after the log's 
 curves.png     the log, drawn
 results.json   final errors, measured in float32; only a finished run has it
 results.csv    the same, one row for each number of epochs that the run was finished with
+skipped.csv    pictures that could not be read, and why; only where there are some
+classes.csv, confusion.*, mistakes.*: see classes.py
 """
 
 import contextlib
@@ -100,6 +102,21 @@ class RunFolder:
         """The file with the network and the optimizer."""
         return self.path / "model.keras"
 
+    def agree_on_data(self, fingerprint: str) -> None:
+        """Check that a run that was begun goes on with the same pictures.
+
+        Raises:
+            UserError: They have changed.
+        """
+        file = self.path / "config.json"
+        if file.exists():
+            begun_with = json.loads(file.read_text()).get("data", {}).get("fingerprint", "")
+            if begun_with != fingerprint:
+                raise UserError(
+                    f"the pictures have changed since the run in {self.path} began: restore them, "
+                    "or train in another folder"
+                )
+
     def load_checkpoint(self) -> tf.keras.Model | None:
         """The network as it was after the last finished epoch, compiled; `None` in a new run.
 
@@ -166,6 +183,10 @@ class RunFolder:
 
         if rows:
             self._replace(self.path / name, write)
+
+    def save_table(self, name: str, table: Any) -> None:
+        """Replace a table: a pandas.DataFrame, with its index."""
+        self._replace(self.path / name, table.to_csv)
 
     def save_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file."""

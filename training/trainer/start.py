@@ -1,41 +1,105 @@
 """The trained network that a run starts from (`--start-from`)."""
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from larq_seresnet.architecture import Architecture
+from larq_seresnet import pretrained, sources
+from larq_seresnet.architecture import Architecture, Hyperparameters
 from training import UserError
 
 # The flags decide them: they are not the network's.
 _TAKEN = ("dtype", "trainable", "kernel_quantizer", "input_quantizer")
+# They come with the images: a network that was trained on others gives its body.
+_OF_THE_IMAGES = {"classes", "input_shape", "mean", "variance"}
+_BODYLESS = ("standardize", "dense")
 
 
-def trained_network(source: str, like: tf.keras.Model) -> tf.keras.Model:
-    """Load a network and prepare it for training, with its weights.
+def hyperparameters(source: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a pretrained network, as defaults of the flags; none of other sources.
 
     Args:
-        source: A `.keras` file, or the folder of a run.
+        source: Of `--start-from`.
+        chosen: The flags, of which "model" and "activations" say which network is meant.
+    """
+    try:
+        wanted = Hyperparameters(model=chosen["model"], activations=chosen["activations"])
+        found = pretrained.load(source, wanted.name).architecture if _is_name(source) else None
+    except (OSError, ValueError):
+        return {}  # which is reported when the network is needed
+    return found.hyperparameters if found else {}
+
+
+def trained_network(
+    source: str, like: tf.keras.Model, labels: Sequence[str] | None = None
+) -> tf.keras.Model:
+    """Load a network and prepare it for training, with its weights.
+
+    Where it was trained on images of other classes, sizes or statistics, its body is taken: all
+    layers but the dense one, which is drawn anew for other classes, and the standardization.
+
+    Args:
+        source: A `.keras` file, the folder of a run, or the name of a pretrained network.
         like: The network that the run's flags describe. The loaded one may have fewer channels,
-            since it was pruned, and nothing else may differ.
+            since it was pruned, and no other hyperparameter may differ.
+        labels: The names of the classes to learn.
 
     Raises:
         UserError: It cannot be read, or is another network.
     """
-    path = Path(source, "model.keras") if Path(source).is_dir() else Path(source)
+    wanted = Architecture.of(like)
     try:
-        found = tf.keras.models.load_model(path, compile=False)
-    except Exception as error:  # whatever a damaged file makes the parsers raise
-        raise UserError(f"--start-from {source} is no readable .keras file: {error}") from error
-    try:
-        differences = Architecture.of(found).differences(Architecture.of(like))
+        loaded = sources.load(source, wanted.name)
+        found = Architecture.of(loaded.model)
     except ValueError as error:
         raise UserError(f"--start-from {source}: {error}") from error
-    for name, theirs, ours in differences:
+    differences = {name: (theirs, ours) for name, theirs, ours in found.differences(wanted)}
+    for name in differences.keys() - _OF_THE_IMAGES:
+        theirs, ours = differences[name]
         raise UserError(
             f"--start-from {source} is another network than the flags say: "
             f"its {name.replace('_', ' ')} is {theirs}, not {ours}"
         )
+    known = loaded.metadata.get("labels")
+    renamed = bool(known and labels) and list(known or ()) != list(labels or ())
+    if differences or renamed:
+        return _with_body(like, loaded.model, source, new_dense="classes" in differences or renamed)
+    return _rebuilt(loaded.model, like, source)
+
+
+def _is_name(source: str) -> bool:
+    return any(source in (name, name.partition("-")[2]) for name in pretrained.names())
+
+
+def _with_body(
+    model: tf.keras.Model, found: tf.keras.Model, source: str, *, new_dense: bool
+) -> tf.keras.Model:
+    """The drawn network, with the weights of the found one's body."""
+    new = _BODYLESS if new_dense else _BODYLESS[:1]
+    theirs = {layer.name: layer for layer in found.layers}
+    for layer in model.layers:
+        if layer.name in new or not layer.weights:
+            continue
+        try:
+            layer.set_weights(theirs[layer.name].get_weights())
+        except (KeyError, ValueError) as error:
+            shapes = [tuple(weight.shape) for weight in layer.weights]
+            raise UserError(
+                f"--start-from {source} is another network than the flags say: its layer "
+                f"{layer.name} has no weights of shapes {shapes}; a pruned network, or one of "
+                "other colors, can be trained on with the images that it knows only"
+            ) from error
+    print(
+        f"starting from the body of {source}: of its weights all but those of "
+        f"{' and '.join(new)} are taken",
+        flush=True,
+    )
+    return model
+
+
+def _rebuilt(found: tf.keras.Model, like: tf.keras.Model, source: str) -> tf.keras.Model:
+    """The found network, with what the flags decide."""
     wanted = {layer.name: layer for layer in like.layers}
     for layer in found.layers:
         if type(layer) is not type(wanted.get(layer.name)):

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_seresnet import sources
+from larq_seresnet.datasets import Source
 from training import UserError
 from training.trainer import data
 
@@ -35,27 +36,50 @@ def one_hot(dataset: data.Data, smoothing: float) -> data.Data:
     )
 
 
-def load_teacher(name: str, dataset: str) -> tf.keras.Model:
+def weighted(batches: tf.data.Dataset, labels: np.ndarray) -> tf.data.Dataset:
+    """Batches with a weight for each image: all classes together count the same.
+
+    Args:
+        batches: (images, labels), the latter numbers or probabilities.
+        labels: Of all training images; their mean weight is 1.
+    """
+    classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
+    counts = np.bincount(classes)
+    share = len(classes) / np.count_nonzero(counts)
+    weights = tf.constant(share / np.maximum(counts, 1), tf.float32)
+
+    def weigh(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        numbers = labels if labels.shape.rank == 1 else tf.argmax(labels, axis=1)
+        return images, labels, tf.gather(weights, numbers)
+
+    return batches.map(weigh)
+
+
+def load_teacher(name: str, dataset: str, source: Source) -> tf.keras.Model:
     """The network to learn from.
 
     Args:
         name: A run's folder, a saved network, or the data set of a pretrained `SEResNet14`.
         dataset: Which it must have learned, where that is known.
+        source: What is known of that data set.
 
     Raises:
         UserError: There is none, or it cannot teach this data set.
     """
     try:
-        source = sources.load(name, "seresnet14")
+        found = sources.load(name, "seresnet14")
     except UserError as error:
         raise UserError(f"--distill {name}: {error}") from error
-    learned = source.metadata.get("dataset", dataset)
+    learned = found.metadata.get("dataset", dataset)
     if learned != dataset:
         raise UserError(f"--distill {name} has learned {learned}, not {dataset}")
-    outputs = source.model.output_shape[-1]
-    if outputs != len(data.SOURCES[dataset].labels):
-        raise UserError(f"--distill {name} has {outputs} classes, {dataset} others")
-    return source.model
+    model = found.model
+    if model.output_shape[-1] != len(source.labels):
+        raise UserError(f"--distill {name} has {model.output_shape[-1]} classes, {dataset} others")
+    if model.input_shape[1:] != source.shape:
+        sizes = f"{model.input_shape[1:]}, {dataset} has {source.shape}"
+        raise UserError(f"--distill {name} takes images of {sizes}")
+    return model
 
 
 def distill(
@@ -68,15 +92,15 @@ def distill(
     it learns the teacher's logits over the temperature).
 
     Args:
-        batches: (images, labels as probabilities).
+        batches: (images, labels as probabilities), and weights where there are some.
         teacher: From images to probabilities.
         weight: The teacher's share, 0 to 1.
         temperature: Above 1 it makes the teacher less sure.
     """
 
-    def mix(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def mix(images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
         log_probabilities = tf.math.log(teacher(images, training=False) + 1e-9)
         answers = tf.nn.softmax(log_probabilities / temperature)
-        return images, (1 - weight) * labels + weight * answers
+        return images, (1 - weight) * labels + weight * answers, *weights
 
     return batches.map(mix).prefetch(1)
