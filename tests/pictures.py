@@ -1,14 +1,21 @@
 """Makes folders of pictures as users have them: of mixed formats, modes and sizes."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-FORMATS = ("jpg", "png", "bmp", "gif", "webp", "JPEG")
-MODES = ("RGB", "L", "P", "RGBA", "CMYK", "I;16")
-_CAN = {"jpg": ("RGB", "L", "CMYK"), "bmp": ("RGB", "L", "P"), "gif": ("RGB", "L", "P")}
+KINDS = {
+    "jpg": ("RGB", "L", "CMYK"),
+    "png": ("RGB", "L", "P", "RGBA", "I;16"),
+    "bmp": ("RGB", "L", "P"),
+    "gif": ("RGB", "P"),
+    "webp": ("RGB", "RGBA"),
+    "JPEG": ("RGB",),
+}
+"""The suffixes and modes that are tried."""
 
 
 def save(path: Path, image: np.ndarray, mode: str = "RGB") -> None:
@@ -29,10 +36,9 @@ def write_folder(
 ) -> None:
     """Write each image into its class's folder, scaled, as one format and mode after the other."""
     random = np.random.default_rng(0)
-    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-        suffix = FORMATS[number % len(FORMATS)]
-        modes = _CAN.get({"JPEG": "jpg", "webp": "webp"}.get(suffix, suffix), MODES)
-        mode = ("RGB", "RGB", "RGBA")[number % 3] if suffix == "webp" else modes[number % len(modes)]
-        side = int(random.integers(40, 90))
-        larger = Image.fromarray(image).resize((side, int(1.2 * side)), Image.Resampling.BICUBIC)
+    kinds = itertools.cycle((suffix, mode) for suffix, modes in KINDS.items() for mode in modes)
+    for number, (image, label, kind) in enumerate(zip(images, labels, kinds, strict=False)):
+        suffix, mode = kind
+        width = int(random.integers(40, 90))
+        larger = Image.fromarray(image).resize((width, int(1.2 * width)))
         save(root / split / label / f"{number:05d}.{suffix}", np.asarray(larger), mode)

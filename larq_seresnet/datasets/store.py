@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,7 @@ class Store:
                     self._decode(examples, total)
             if self._head["pixels"]:
                 self._pixels = (self._folder / "pixels").open("rb", buffering=0)
+                weakref.finalize(self, self._pixels.close)
         except OSError as error:
             raise UserError(
                 f"the cache of decoded pictures, {self._folder}, cannot be written ({error}): "

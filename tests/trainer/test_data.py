@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet import datasets
+from larq_seresnet.datasets import catalogue
 from training import UserError
 from training.trainer import data
+from training.trainer.augmentation import Augmentation
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +17,10 @@ def images_of(split):
     return {image.tobytes() for image in split[0]}
 
 
-def training_stream(split, epochs, seed=1, flip=True, batch_size=100, cutout=0):
+def training_stream(split, epochs, seed=1, flip=True, batch_size=100, **changes):
+    augmentation = Augmentation(flip="horizontal" if flip else "none", **changes)
     batches = data.training_batches(
-        split, batch_size=batch_size, seed=seed, epochs=epochs, flip=flip, cutout=cutout
+        split, augmentation, batch_size=batch_size, seed=seed, epochs=epochs
     )
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
@@ -68,11 +70,9 @@ def test_an_epoch_shows_no_image_twice():
 
 
 def test_without_padding_nothing_is_cropped(digits):
-    batches = data.training_batches(
-        digits.train, batch_size=100, seed=1, epochs=range(1), flip=False, padding=0
-    )
+    stream = training_stream(digits.train, range(1), flip=False, padding=0)
 
-    shown = np.concatenate([images for images, _ in batches])
+    shown = np.concatenate([images for images, _ in stream])
     assert images_of((shown,)) <= images_of(digits.train)
 
 
@@ -153,7 +153,7 @@ def test_data_that_are_missing_and_cannot_be_downloaded(tmp_path, monkeypatch):
     def unreachable(url):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(datasets, "_require_reachable", unreachable)
+    monkeypatch.setattr(catalogue, "require_reachable", unreachable)
     with pytest.raises(UserError) as caught:
         data.load("cifar10", tmp_path)
 
@@ -171,7 +171,7 @@ def test_data_that_are_missing_and_cannot_be_downloaded(tmp_path, monkeypatch):
 
 def test_an_unreachable_host_is_noticed():
     with pytest.raises(OSError, match="refused"):
-        datasets._require_reachable("http://127.0.0.1:9/")
+        catalogue.require_reachable("http://127.0.0.1:9/")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "garbage", "info"])

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import ROOT
 from training import UserError
 from training.trainer import data, distribution
+from training.trainer.augmentation import Augmentation
 
 FLAGS = ["--dataset", "digits", "--width", "4", "--precision", "float32", "--epochs", "3"]
 
@@ -89,9 +90,13 @@ def losses(folder):
 
 def test_the_workers_shares_are_the_batches_of_one():
     split = data.load("digits").train
-    arguments = {"batch_size": 120, "seed": 1, "epochs": range(2), "flip": True}
-    whole = data.training_batches(split, **arguments)
-    shares = [data.training_batches(split, **arguments, worker=i, workers=3) for i in range(3)]
+    augmentation = Augmentation(flip="both", cutout=4, color_jitter=0.2)
+    arguments = {"batch_size": 120, "seed": 1, "epochs": range(2)}
+    whole = data.training_batches(split, augmentation, **arguments)
+    shares = [
+        data.training_batches(split, augmentation, **arguments, worker=i, workers=3)
+        for i in range(3)
+    ]
 
     for batch, *parts in zip(whole, *shares, strict=True):
         for ours, *theirs in zip(batch, *parts, strict=True):

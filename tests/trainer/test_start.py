@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet import models
-from larq_seresnet.architecture import Architecture
+from larq_seresnet.architecture import Architecture, Hyperparameters
 from larq_seresnet.prune import prune
 from tests.test_architecture import OTHER
 from training import UserError
@@ -16,11 +16,15 @@ from training.trainer.config import Config
 SMALL = {"dataset": "digits", "width": 4, "blocks": (2, 1), "fmb": True}
 
 
+def built(**changes):
+    return network.build(Config(**SMALL, **changes), data.SOURCES["digits"])
+
+
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory):
     """A pruned network of the digits, whose weights nobody trained."""
     path = tmp_path_factory.mktemp("models") / "pruned.keras"
-    model = network.build(Config(**SMALL))
+    model = built()
     prune(model, data.load("digits").train[0][:50], threshold=0.6).save(path)
     return path
 
@@ -45,7 +49,7 @@ def test_a_pruned_network_is_trained_on(pruned, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
     tf.keras.mixed_precision.set_global_policy(precision)
-    model = start.trained_network(str(pruned), like=network.build(Config(**SMALL)))
+    model = start.trained_network(str(pruned), like=built())
 
     assert model.get_layer("block3_conv2").dtype_policy.name == precision
     saved = tf.keras.models.load_model(pruned, compile=False)
@@ -53,23 +57,23 @@ def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
 
 
 def test_gates_can_be_frozen_from_there_on(pruned):
-    like = network.build(Config(**SMALL, freeze_gates=True))
+    like = built(freeze_gates=True)
     model = start.trained_network(str(pruned), like=like)
 
     assert not model.get_layer("block2_se").trainable_weights
     assert model.get_layer("block2_conv2").trainable_weights
 
 
-@pytest.mark.parametrize("name", [item.name for item in fields(Architecture)])
+@pytest.mark.parametrize("name", [item.name for item in fields(Hyperparameters)])
 def test_a_network_that_differs_in_any_one_field_is_refused(name, pruned):
-    wanted = network.architecture(Config(**SMALL))
+    wanted = Architecture.of(built())
     like = models.build(replace(wanted, **{name: OTHER[name]}))
     with pytest.raises(UserError, match=f"its {name.replace('_', ' ')} is .*, not "):
         start.trained_network(str(pruned), like=like)
 
 
 def test_a_network_of_other_layers_is_refused(pruned, tmp_path):
-    like = network.build(Config(**SMALL))
+    like = built()
     found = tf.keras.models.load_model(pruned, compile=False)
     flipped = tf.keras.layers.RandomFlip(name="flip")(found.output[:, None, :, None])
     tf.keras.Model(found.input, flipped).save(tmp_path / "model.keras")
@@ -88,4 +92,4 @@ def test_a_run_whose_start_cannot_be_read_leaves_no_folder(tmp_path):
 
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"nowhere.keras is no readable \.keras file"):
-        start.trained_network(str(tmp_path / "nowhere.keras"), like=network.build(Config(**SMALL)))
+        start.trained_network(str(tmp_path / "nowhere.keras"), like=built())

@@ -8,6 +8,7 @@ from larq_seresnet import pretrained
 from larq_seresnet.models import SEResNet14
 from training import UserError
 from training.trainer import data, fit, targets
+from training.trainer.augmentation import Augmentation
 
 CLASSES = 10
 
@@ -29,10 +30,10 @@ def teacher():
 def batches(dataset, smoothing=0.0):
     return data.training_batches(
         targets.one_hot(dataset, smoothing).train,
+        Augmentation(),
         batch_size=50,
         seed=0,
         epochs=range(1),
-        flip=False,
     )
 
 
@@ -86,20 +87,20 @@ def test_a_teacher_is_a_run_a_file_or_a_name(tmp_path, monkeypatch):
     pretrained.save(tmp_path / "seresnet14-digits.npz", model, {"dataset": "digits"})
 
     for name in (str(run), str(run / "model.keras"), "digits"):
-        teacher = targets.load_teacher(name, "digits")
+        teacher = targets.load_teacher(name, "digits", data.SOURCES["digits"])
         assert np.array_equal(teacher.get_weights()[0], model.get_weights()[0])
 
 
 def test_teachers_that_cannot_teach(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
     with pytest.raises(UserError, match=r"--distill nobody: .* no weights 'nobody' for seresnet14"):
-        targets.load_teacher("nobody", "digits")
+        targets.load_teacher("nobody", "digits", data.SOURCES["digits"])
     pretrained.save(tmp_path / "seresnet14-digits.npz", SEResNet14(width=4), {"dataset": "digits"})
     with pytest.raises(UserError, match="--distill digits has learned digits, not cifar10"):
-        targets.load_teacher("digits", "cifar10")
+        targets.load_teacher("digits", "cifar10", data.SOURCES["cifar10"])
     SEResNet14(width=4, classes=3).save(tmp_path / "three.keras")
     with pytest.raises(UserError, match="has 3 classes, digits others"):
-        targets.load_teacher(str(tmp_path / "three.keras"), "digits")
+        targets.load_teacher(str(tmp_path / "three.keras"), "digits", data.SOURCES["digits"])
 
 
 def test_a_run_without_its_teacher_leaves_no_run_behind(tmp_path):

@@ -14,17 +14,14 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
-from sklearn.metrics import (
-    ConfusionMatrixDisplay,
-    confusion_matrix,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from larq_seresnet.datasets import Data
 from larq_seresnet.edge.errors import printable
 from training.trainer.run_folder import RunFolder
 
 _COLUMNS, _ROWS = 6, 4  # of the page of mistakes
+_MOST_NUMBERS = 20  # classes whose counts are written into the matrix
 _LONGEST = 18  # letters of a name in a picture
 
 
@@ -72,20 +69,14 @@ def _draw_confusion(matrix: np.ndarray, labels: list[str]) -> Any:
     side = min(4 + 0.4 * len(labels), 20)
     figure, axes = plt.subplots(figsize=(side, side), dpi=120, layout="constrained")
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(matrix, display_labels=[_short(x) for x in labels])
-    has_numbers = len(labels) <= 20
-    display.plot(
-        ax=axes,
-        colorbar=False,
-        cmap="Blues",
-        include_values=has_numbers,
-        xticks_rotation="vertical",
-        im_kw={"norm": plt.Normalize(0, max(matrix.max(), 1))},
-    )
-    display.im_.set_data(shares)
-    display.im_.set_clim(0, 1)
-    for text, share in zip(axes.texts, shares.ravel(), strict=has_numbers):
-        text.set_color("white" if share > 0.5 else "black")
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(labels) <= _MOST_NUMBERS:
+        for (row, column), count in np.ndenumerate(matrix):
+            color = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, count, color=color, ha="center", va="center")
+    names = [_short(label) for label in labels]
+    axes.set_xticks(range(len(names)), names, rotation="vertical", parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set(xlabel="taken for", ylabel="class", title="pictures of the test split")
     plt.close(figure)
     return figure
