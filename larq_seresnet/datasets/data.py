@@ -55,6 +55,10 @@ class Pixels:
         images = self._read(numbers.ravel())
         return images if numbers.ndim else images[0]
 
+    def first(self, count: int) -> "Pixels":
+        """The first so many images, not read yet."""
+        return Pixels(self._read, self._numbers[:count], self.shape[1:])
+
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[number] for number in range(len(self)))
 

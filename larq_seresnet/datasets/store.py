@@ -108,6 +108,19 @@ class Store:
         self._lock = threading.Lock()
         self._pixels: io.FileIO | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens the file itself."""
+        return {**self.__dict__, "_lock": None, "_pixels": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+        if self._head["pixels"]:
+            self._open()
+
+    def _open(self) -> None:
+        self._pixels = (self._folder / "pixels").open("rb", buffering=0)
+        weakref.finalize(self, self._pixels.close)
+
     def fill(self, examples: Callable[[int], Iterable[Example]], total: int) -> None:
         """Decode what is not there yet.
 
@@ -124,8 +137,7 @@ class Store:
                 if not self._read_index():
                     self._decode(examples, total)
             if self._head["pixels"]:
-                self._pixels = (self._folder / "pixels").open("rb", buffering=0)
-                weakref.finalize(self, self._pixels.close)
+                self._open()
         except OSError as error:
             raise UserError(
                 f"the cache of decoded pictures, {self._folder}, cannot be written ({error}): "

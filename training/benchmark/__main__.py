@@ -31,7 +31,8 @@ from training.benchmark import machine, report
 from training.benchmark.turns import WARM_UP_STEPS, Task, Worker, clock
 from training.command import ending
 from training.flags import flag
-from training.trainer import data
+from training.trainer import data, fit
+from training.trainer.config import Config
 
 Name = Literal["fit", "plain", "torch-float32", "torch-bfloat16", "fit-input", "plain-input"]
 
@@ -56,9 +57,9 @@ class BenchmarkConfig:
     batch_size: int = flag(128, "images in a step")
     rounds: int = flag(7, "turns of each variant")
     steps: int = flag(40, "training steps in a turn at width 16, fewer for wider networks")
-    dataset: Literal["cifar10", "svhn_cropped", "digits"] = flag(
-        "cifar10", "digits needs no download"
-    )
+    dataset: str = flag("cifar10", "as for training.fit; digits needs no download")
+    size: str | None = flag(None, "as for training.fit: of the images, N or HxW")
+    cache_dir: str | None = flag(None, "as for training.fit: where decoded pictures lie")
     data_dir: str | None = flag(
         None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
     )
@@ -80,7 +81,13 @@ def benchmark(config: BenchmarkConfig) -> tuple[list[report.Series], data.Data]:
     Raises:
         UserError: The data set is missing or too small, or a variant failed.
     """
-    dataset = data.load(config.dataset, config.data_dir)
+    named = Config(
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        size=config.size,
+        cache_dir=config.cache_dir,
+    )
+    dataset = fit.load_data(named)
     series = []
     with tempfile.TemporaryDirectory() as folder:
         for width in config.widths:
@@ -100,7 +107,7 @@ def _tasks(config: BenchmarkConfig, width: int, dataset: data.Data, folder: Path
         )
     share = images / len(dataset.train[1])  # the splits keep their proportions
     train, validation, test = (
-        (pixels[: round(share * len(pixels))], labels[: round(share * len(pixels))])
+        data.first((pixels, labels), round(share * len(pixels)))
         for pixels, labels in (dataset.train, dataset.validation, dataset.test)
     )
     part = data.Data(dataset.source, train, validation, test)

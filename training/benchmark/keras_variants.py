@@ -51,7 +51,16 @@ def project_input(task: Task, baton: Baton) -> None:
 def plain(task: Task, baton: Baton) -> None:
     """`model.fit` in float32 on images that are augmented one by one."""
     tf.keras.utils.set_random_seed(0)
-    model = SEResNet14Bin(width=task.width, activations=task.activations, fmb=False)
+    source = task.dataset.source
+    model = SEResNet14Bin(
+        width=task.width,
+        activations=task.activations,
+        fmb=False,
+        classes=len(source.labels),
+        input_shape=source.shape,
+        mean=source.mean,
+        variance=source.variance,
+    )
     model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
     turns = _Turns(task, baton)
     evaluated = [data.evaluation_batches(s) for s in (task.dataset.validation, task.dataset.test)]
@@ -78,16 +87,17 @@ def plain_input(task: Task, baton: Baton) -> None:
 
 def _plain_batches(task: Task) -> tf.data.Dataset:
     """Batches without end, in the way of larq-zoo's `training/train.py`."""
-    size = task.dataset.train[0].shape[1]
-    padded = size + 2 * Config().crop_padding
+    images, labels = task.dataset.train
+    shape = images.shape[1:]
+    padded = [side + 2 * Config().crop_padding for side in shape[:2]]
 
     def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.image.resize_with_crop_or_pad(image, padded, padded)
-        image = tf.image.random_crop(image, (size, size, 3))
+        image = tf.image.resize_with_crop_or_pad(image, *padded)
+        image = tf.image.random_crop(image, shape)
         return tf.image.random_flip_left_right(image), label
 
     return (
-        tf.data.Dataset.from_tensor_slices(task.dataset.train)
+        tf.data.Dataset.from_tensor_slices((images[:], labels))
         .cache()
         .shuffle(10 * task.batch_size)
         .repeat()

@@ -198,7 +198,7 @@ def _training_batches(task: Task) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
     images, labels = task.dataset.train
     size = images.shape[1]
     border = [(0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)]
-    padded, targets = torch.tensor(np.pad(images, border)), torch.tensor(labels)
+    padded, targets = torch.tensor(np.pad(images[:], border)), torch.tensor(labels)
     pixels = torch.arange(size)
     while True:
         for chosen in torch.randperm(len(labels)).split(task.batch_size):

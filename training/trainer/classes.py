@@ -83,9 +83,10 @@ def _draw_confusion(matrix: np.ndarray, labels: list[str]) -> Any:
 
 
 def _draw_mistakes(images: np.ndarray, mistakes: pd.DataFrame) -> Any:
-    rows = -(-len(mistakes) // _COLUMNS)
+    columns = min(_COLUMNS, max(3, len(mistakes)))
+    rows = -(-len(mistakes) // columns)
     figure, grid = plt.subplots(
-        rows, _COLUMNS, figsize=(2 * _COLUMNS, 2.5 * rows), dpi=120, squeeze=False
+        rows, columns, figsize=(2 * columns, 0.5 + 2.5 * rows), layout="constrained", squeeze=False
     )
     for axes in grid.flat:
         axes.axis("off")
@@ -98,7 +99,6 @@ def _draw_mistakes(images: np.ndarray, mistakes: pd.DataFrame) -> Any:
             parse_math=False,
         )
     figure.suptitle("The surest mistakes on the test split")
-    figure.tight_layout()
     plt.close(figure)
     return figure
 

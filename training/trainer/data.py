@@ -9,6 +9,7 @@ import tensorflow as tf
 from larq_seresnet import datasets
 from larq_seresnet.datasets import Data, Split
 from larq_seresnet.datasets import top1_error as top1_error
+from larq_seresnet.datasets.data import Pixels
 from training import UserError
 from training.trainer.augmentation import Augmentation
 from training.trainer.pasted import CANVASES, paste_digits, paste_svhn
@@ -99,6 +100,12 @@ def training_batches(
 
     epoch_numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
     return epoch_numbers.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
+
+
+def first(split: Split, count: int) -> Split:
+    """The first images of a split, which are not read where they are on disk."""
+    images, labels = split
+    return images.first(count) if isinstance(images, Pixels) else images[:count], labels[:count]
 
 
 def evaluation_batches(split: Split) -> tf.data.Dataset:
