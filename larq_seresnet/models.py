@@ -4,6 +4,9 @@
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
     -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
+For larger images `stem=2` or `stem=4` lowers the resolution first, as ResNets do (He et al.,
+arXiv:1512.03385): the first convolution has stride 2, and for 4 a 3x3 max pool of stride 2 follows.
+
 `weights="cifar10"` gives a trained network (`larq_seresnet.pretrained`).
 
 Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
@@ -39,9 +42,9 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
         weights: To take the weights from: "cifar10" or another name in `larq_seresnet/weights`,
             or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network.
         **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
-            blocks, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale, fmb,
-            gradient, classes, input_shape, mean and variance. The last two are by default those of
-            CIFAR-10, or those that belong to `weights`.
+            blocks, stem, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale,
+            fmb, gradient, classes, input_shape, mean and variance. The last two are by default
+            those of CIFAR-10, or those that belong to `weights`.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
@@ -150,10 +153,13 @@ def build(
         dtype="float32",
         name="standardize",
     )(images)
-    x = _norm(_conv(x, architecture.width, 3, kernel, name="conv"), "bn")
+    stride = 1 if architecture.stem == 1 else 2
+    x = _norm(_conv(x, architecture.width, 3, kernel, strides=stride, name="conv"), "bn")
     relu = tf.keras.layers.ReLU(name="relu")
     # A sign cannot split what a ReLU gives: before binary activations there is none.
     x = x if binary else relu(x)
+    if architecture.stem == 4:
+        x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     block, number = _binary_block if binary else _block, 0
     for stage, count in enumerate(architecture.blocks):
         for i in range(count):

@@ -32,6 +32,7 @@ _PER_IMAGE = (
     lq.layers.QuantConv2D,
     tf.keras.layers.Add,
     tf.keras.layers.AveragePooling2D,
+    tf.keras.layers.MaxPooling2D,
     tf.keras.layers.Normalization,
     tf.keras.layers.ReLU,
 )
