@@ -16,6 +16,8 @@ CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
 
 # They change how a network learns, or which images it takes, but not what its weights compute.
 _FREE = {"gradient", "input_shape"}
+# The standardization and the dense layer, of which the weights between them know nothing.
+_ENDS = {"mean", "variance", "classes"}
 
 
 def option(default: Any, help: str) -> Any:
@@ -202,10 +204,19 @@ class Architecture(Hyperparameters):
             if ours != theirs:
                 yield item.name, ours, theirs
 
-    def contradictions(self, trained: "Architecture") -> Iterator[tuple[str, Any, Any]]:
-        """The differences because of which `trained`'s weights would compute something else."""
+    def contradictions(
+        self, trained: "Architecture", *, body: bool = False
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """The differences because of which `trained`'s weights would compute something else.
+
+        Args:
+            trained: The weights' architecture.
+            body: Only the weights between standardization and dense layer count.
+        """
         # FMB looks at signs alone, which the scale leaves as they are.
-        free = _FREE | ({"attention_scale"} if self.fmb else set())
+        free = _FREE | ({"attention_scale"} if self.fmb else set()) | (_ENDS if body else set())
+        if self.input_shape[2] != trained.input_shape[2]:
+            free -= {"input_shape"}
         return (found for found in self.differences(trained) if found[0] not in free)
 
 

@@ -31,6 +31,7 @@ _BINARY_KERNEL = {
     "kernel_initializer": "glorot_normal",
 }
 _FLOAT_KERNEL = {"kernel_initializer": "he_normal"}
+_OF_THE_DATA = ("classes", "input_shape", "mean", "variance")
 
 
 def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.applications)
@@ -40,10 +41,12 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
 
     Args:
         weights: To take the weights from: "cifar10" or another name in `larq_seresnet/weights`,
-            or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network.
+            or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network. Where
+            `classes` is given and is another number than theirs, the dense layer is drawn anew, and
+            mean and variance may be others as well: for fine-tuning on data of your own.
         **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
             blocks, stem, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale,
-            fmb, gradient, classes, input_shape, mean and variance. The last two are by default
+            fmb, gradient, classes, input_shape, mean and variance. The last four are by default
             those of CIFAR-10, or those that belong to `weights`.
 
     Returns:
@@ -101,14 +104,30 @@ _show_arguments(SEResNet14Bin, "model")
 def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.keras.Model:
     if weights is None:
         return build(Architecture(**arguments))
-    wanted = Architecture(**arguments)
-    trained = pretrained.load(weights, wanted.name)
-    found = trained.architecture
-    statistics = {
-        name: getattr(found, name) for name in ("mean", "variance") if arguments.get(name) is None
-    }
-    wanted = Architecture(**{**arguments, **statistics})
-    for name, ours, theirs in wanted.contradictions(found):
+    chosen = Architecture(**{k: v for k, v in arguments.items() if k not in _OF_THE_DATA})
+    trained = pretrained.load(weights, chosen.name)
+    missing = [name for name in _OF_THE_DATA if arguments.get(name) is None]
+    belonging = {name: getattr(trained.architecture, name) for name in missing}
+    model = build(Architecture(**{**arguments, **belonging}))
+    take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)
+    return model
+
+
+def take_body(
+    model: tf.keras.Model, trained: pretrained.Pretrained, *, dense: bool = False
+) -> None:
+    """Give a network trained weights; the dense layer keeps its own, unless told otherwise.
+
+    Args:
+        model: As `build` gives it.
+        trained: Where `dense` is false, it may have other classes, and another mean and variance.
+        dense: Take the dense layer's weights too.
+
+    Raises:
+        ValueError: The weights belong to another network; the model is as it was.
+    """
+    wanted, found = Architecture.of(model), trained.architecture
+    for name, ours, theirs in wanted.contradictions(found, body=not dense):
         if name == "model":
             raise ValueError(
                 f"the weights {trained.name} are those of {found.builder}, not {wanted.builder}"
@@ -116,7 +135,12 @@ def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.k
         raise ValueError(
             f"{name}={ours!r} contradicts the weights {trained.name}, which have {name}={theirs!r}"
         )
-    return build(wanted, trained.weights)
+    own = model.get_weights()
+    count = len(own) - (0 if dense else len(model.get_layer("dense").weights))  # its are the last
+    taken = [*trained.weights[:count], *own[count:]]
+    if [weight.shape for weight in taken] != [weight.shape for weight in own]:
+        raise ValueError(f"the weights {trained.name} are those of a pruned network")
+    model.set_weights(taken)
 
 
 def build(
