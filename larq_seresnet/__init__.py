@@ -15,6 +15,7 @@ __version__ = version("larq-seresnet")
 _SUBMODULES = (
     "callbacks",
     "convert",
+    "costs",
     "edge",
     "eigencam",
     "inspect",

@@ -16,6 +16,8 @@ CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
 
 # They change how a network learns, or which images it takes, but not what its weights compute.
 _FREE = {"gradient", "input_shape"}
+# The standardization and the dense layer, of which the weights between them know nothing.
+_ENDS = {"mean", "variance", "classes"}
 
 
 def option(default: Any, help: str) -> Any:
@@ -41,6 +43,11 @@ class Hyperparameters:
     )
     width: int = option(16, "channels of the first stage; the others have 2, 4, ... times as many")
     blocks: tuple[int, ...] = option((2, 2, 2), "residual blocks of each stage")
+    stem: Literal[1, 2, 4] = option(
+        1,
+        "by how much the first layers lower the resolution, for larger images: 2: the first "
+        "convolution has stride 2; 4: and a max pool follows it",
+    )
     reduction: int = option(1, "reduction ratio of squeeze-and-excitation, a divisor of the width")
     gate: Literal["sigmoid", "tanh", "hard_tanh", "none"] = option(
         "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
@@ -58,7 +65,8 @@ class Hyperparameters:
         for item in fields(Hyperparameters):
             choices, value = get_args(item.type), getattr(self, item.name)
             if get_origin(item.type) is Literal and value not in choices:
-                raise ValueError(f"{item.name} must be one of {', '.join(choices)}, not {value!r}")
+                known = ", ".join(map(str, choices))
+                raise ValueError(f"{item.name} must be one of {known}, not {value!r}")
         _require_positive(width=self.width, reduction=self.reduction)
         if not self.blocks:
             raise ValueError("blocks must have a number for each stage, and names none")
@@ -124,14 +132,15 @@ class Architecture(Hyperparameters):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The builder's arguments, as JSON has them; `blocks` only where they are not the papers'.
+        """The builder's arguments, as JSON has them; `blocks` and `stem` only if not the papers'.
 
         So the files from before there was a choice are still written to the byte.
         """
         values = {key: list(x) if isinstance(x, tuple) else x for key, x in asdict(self).items()}
         implied = {"model"} | ({"activations"} if self.model == "float" else set())
-        if self.blocks == Hyperparameters.blocks:
-            implied.add("blocks")
+        for name in ("blocks", "stem"):
+            if getattr(self, name) == getattr(Hyperparameters, name):
+                implied.add(name)
         return {key: value for key, value in values.items() if key not in implied}
 
     @property
@@ -174,6 +183,7 @@ class Architecture(Hyperparameters):
                 activations="binary" if convs[0].input_quantizer else "float",
                 width=first.filters,
                 blocks=tuple(filters.count(count) for count in dict.fromkeys(filters)),
+                stem=first.strides[0] * (2 if "stem_pool" in layers else 1),
                 reduction=attention.get("reduction", 1),
                 gate=attention.get("gate", "none"),
                 attention_scale=attention.get("scale", False),
@@ -194,10 +204,19 @@ class Architecture(Hyperparameters):
             if ours != theirs:
                 yield item.name, ours, theirs
 
-    def contradictions(self, trained: "Architecture") -> Iterator[tuple[str, Any, Any]]:
-        """The differences because of which `trained`'s weights would compute something else."""
+    def contradictions(
+        self, trained: "Architecture", *, body: bool = False
+    ) -> Iterator[tuple[str, Any, Any]]:
+        """The differences because of which `trained`'s weights would compute something else.
+
+        Args:
+            trained: The weights' architecture.
+            body: Only the weights between standardization and dense layer count.
+        """
         # FMB looks at signs alone, which the scale leaves as they are.
-        free = _FREE | ({"attention_scale"} if self.fmb else set())
+        free = _FREE | ({"attention_scale"} if self.fmb else set()) | (_ENDS if body else set())
+        if self.input_shape[2] != trained.input_shape[2]:
+            free -= {"input_shape"}
         return (found for found in self.differences(trained) if found[0] not in free)
 
 

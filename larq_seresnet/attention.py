@@ -9,6 +9,7 @@ from larq_seresnet import gates
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.models import to_float32
+from larq_seresnet.nested import flat
 
 _BATCH = 250
 
@@ -30,8 +31,17 @@ class Observation:
 
 
 def modules(model: tf.keras.Model) -> list[SqueezeExcite]:
-    """The model's squeeze-and-excitation modules, from the first block to the last."""
-    return [layer for layer in model.layers if isinstance(layer, SqueezeExcite)]
+    """The model's squeeze-and-excitation modules, from the first block to the last.
+
+    Those of models in it are among them.
+    """
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, SqueezeExcite):
+            found.append(layer)
+        elif isinstance(layer, tf.keras.Model):
+            found += modules(layer)
+    return found
 
 
 def is_on(module: SqueezeExcite, pooled: np.ndarray) -> np.ndarray:
@@ -49,14 +59,14 @@ def observe(
     """Run the model in float32 and look at every module.
 
     Args:
-        model: A functional model.
+        model: A functional or sequential model.
         images: Raw pixels (images, height, width, channels).
         progress: Is told how many images are done, and of how many.
 
     Raises:
         ValueError: There are no images, they do not fit the model, or it has no module.
     """
-    exact = to_float32(model)
+    exact = to_float32(flat(model))
     found = modules(exact)
     if not found:
         raise ValueError("the model has no squeeze-and-excitation")

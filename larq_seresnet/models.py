@@ -4,6 +4,9 @@
     -> 3 stages of 2 blocks, widths w, 2w, 4w, strides 1, 2, 2
     -> global average pool -> dense (with 1-bit weights: times 1 / sqrt(4w)) -> softmax
 
+For larger images `stem=2` or `stem=4` lowers the resolution first, as ResNets do (He et al.,
+arXiv:1512.03385): the first convolution has stride 2, and for 4 a 3x3 max pool of stride 2 follows.
+
 `weights="cifar10"` gives a trained network (`larq_seresnet.pretrained`).
 
 Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `probabilities`.
@@ -28,6 +31,7 @@ _BINARY_KERNEL = {
     "kernel_initializer": "glorot_normal",
 }
 _FLOAT_KERNEL = {"kernel_initializer": "he_normal"}
+_OF_THE_DATA = ("classes", "input_shape", "mean", "variance")
 
 
 def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.applications)
@@ -37,11 +41,13 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
 
     Args:
         weights: To take the weights from: "cifar10" or another name in `larq_seresnet/weights`,
-            or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network.
+            or the path of a `.npz` (`pretrained.save`) or `.keras` file of the same network. Where
+            `classes` is given and is another number than theirs, the dense layer is drawn anew, and
+            mean and variance may be others as well: for fine-tuning on data of your own.
         **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
-            blocks, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale, fmb,
-            gradient, classes, input_shape, mean and variance. The last two are by default those of
-            CIFAR-10, or those that belong to `weights`.
+            blocks, stem, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale,
+            fmb, gradient, classes, input_shape, mean and variance. The last four are by default
+            those of CIFAR-10, or those that belong to `weights`.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
@@ -98,14 +104,30 @@ _show_arguments(SEResNet14Bin, "model")
 def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.keras.Model:
     if weights is None:
         return build(Architecture(**arguments))
-    wanted = Architecture(**arguments)
-    trained = pretrained.load(weights, wanted.name)
-    found = trained.architecture
-    statistics = {
-        name: getattr(found, name) for name in ("mean", "variance") if arguments.get(name) is None
-    }
-    wanted = Architecture(**{**arguments, **statistics})
-    for name, ours, theirs in wanted.contradictions(found):
+    chosen = Architecture(**{k: v for k, v in arguments.items() if k not in _OF_THE_DATA})
+    trained = pretrained.load(weights, chosen.name)
+    missing = [name for name in _OF_THE_DATA if arguments.get(name) is None]
+    belonging = {name: getattr(trained.architecture, name) for name in missing}
+    model = build(Architecture(**{**arguments, **belonging}))
+    take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)
+    return model
+
+
+def take_body(
+    model: tf.keras.Model, trained: pretrained.Pretrained, *, dense: bool = False
+) -> None:
+    """Give a network trained weights; the dense layer keeps its own, unless told otherwise.
+
+    Args:
+        model: As `build` gives it.
+        trained: Where `dense` is false, it may have other classes, and another mean and variance.
+        dense: Take the dense layer's weights too.
+
+    Raises:
+        ValueError: The weights belong to another network; the model is as it was.
+    """
+    wanted, found = Architecture.of(model), trained.architecture
+    for name, ours, theirs in wanted.contradictions(found, body=not dense):
         if name == "model":
             raise ValueError(
                 f"the weights {trained.name} are those of {found.builder}, not {wanted.builder}"
@@ -113,7 +135,12 @@ def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.k
         raise ValueError(
             f"{name}={ours!r} contradicts the weights {trained.name}, which have {name}={theirs!r}"
         )
-    return build(wanted, trained.weights)
+    own = model.get_weights()
+    count = len(own) - (0 if dense else len(model.get_layer("dense").weights))  # its are the last
+    taken = [*trained.weights[:count], *own[count:]]
+    if [weight.shape for weight in taken] != [weight.shape for weight in own]:
+        raise ValueError(f"the weights {trained.name} are those of a pruned network")
+    model.set_weights(taken)
 
 
 def build(
@@ -150,10 +177,13 @@ def build(
         dtype="float32",
         name="standardize",
     )(images)
-    x = _norm(_conv(x, architecture.width, 3, kernel, name="conv"), "bn")
+    stride = 1 if architecture.stem == 1 else 2
+    x = _norm(_conv(x, architecture.width, 3, kernel, strides=stride, name="conv"), "bn")
     relu = tf.keras.layers.ReLU(name="relu")
     # A sign cannot split what a ReLU gives: before binary activations there is none.
     x = x if binary else relu(x)
+    if architecture.stem == 4:
+        x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     block, number = _binary_block if binary else _block, 0
     for stage, count in enumerate(architecture.blocks):
         for i in range(count):

@@ -6,6 +6,7 @@ import pytest
 
 from larq_seresnet import models, pretrained
 from larq_seresnet.architecture import Architecture
+from training import flags
 from training.trainer.config import Config
 
 SMALL = {"width": 4, "input_shape": (8, 8, 3), "fmb": True}
@@ -14,6 +15,7 @@ OTHER = {
     "activations": "binary",
     "width": 8,
     "blocks": (1, 3),
+    "stem": 4,
     "reduction": 2,
     "gate": "tanh",
     "attention_scale": True,
@@ -57,7 +59,8 @@ def test_weights_of_another_network_are_refused(name, tmp_path):
     builder = getattr(models, other(name).builder)
     arguments = {**SMALL, name: OTHER[name], "weights": tmp_path / "model.npz"}
     arguments.pop("model", None)
-    if name in ("gradient", "input_shape", "attention_scale"):  # FMB looks at signs alone
+    # FMB looks at signs alone; with other classes the dense layer is new.
+    if name in ("gradient", "input_shape", "attention_scale", "classes"):
         builder(**arguments)
         return
     with pytest.raises(ValueError, match=f"{name}=.* contradicts|are those of SEResNet14Bin"):
@@ -83,6 +86,22 @@ def test_every_hyperparameter_is_a_setting_of_a_run():
     assert "--width 8 --blocks 3 3 3 --gate none" in config.command
 
 
+@pytest.mark.parametrize("builder", [models.SEResNet14, models.SEResNet14Bin])
+@pytest.mark.parametrize("stem", [1, 2, 4])
+def test_the_stem_lowers_the_resolution(builder, stem):
+    model = builder(width=4, input_shape=(33, 48, 3), stem=stem)
+
+    assert model.get_layer("block1_conv1").output.shape[1:3] == (-(-33 // stem), 48 // stem)
+    assert Architecture.of(model).stem == stem
+
+
+def test_the_stem_is_a_flag(capsys):
+    assert flags.parse(Config, "fit", "", ["--stem", "4"]).stem == 4
+    with pytest.raises(SystemExit):
+        flags.parse(Config, "fit", "", ["--stem", "3"])
+    assert "invalid choice: 3 (choose from 1, 2, 4)" in capsys.readouterr().err
+
+
 def test_the_blocks_are_those_of_each_stage():
     model = models.SEResNet14Bin(width=4, blocks=(1, 2, 1, 1))
 
@@ -98,6 +117,7 @@ def test_the_blocks_are_those_of_each_stage():
         ({"blocks": ()}, "blocks must have a number for each stage"),
         ({"blocks": (2, 0)}, "blocks must be a positive integer, not 0"),
         ({"model": "ternary"}, "model must be one of binary, float"),
+        ({"stem": 3}, "stem must be one of 1, 2, 4, not 3"),
         ({"model": "float", "activations": "binary"}, "binary activations need 1-bit weights"),
         ({"gate": None, "attention_scale": True}, "attention_scale needs a gate"),
     ],

@@ -6,7 +6,9 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet import models, pretrained
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.models import SEResNet14, SEResNet14Bin
+from larq_seresnet.prune import prune
 from training.publishing import export
 from training.trainer import data
 
@@ -151,7 +153,6 @@ def test_a_changed_weight_does_not_pass_the_checksum(file):
     "arguments",
     [
         {"width": 8},
-        {"classes": 5},
         {"fmb": False},
         {"gate": "tanh"},
         {"reduction": 2},
@@ -167,6 +168,58 @@ def test_arguments_that_contradict_the_weights(arguments, suffix, tmp_path):
 
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}=.* contradicts the weights"):
         SEResNet14Bin(**{"width": 4, **arguments, "weights": path})
+
+
+def test_for_other_classes_the_dense_layer_is_new(file, images):
+    own = {"classes": 3, "mean": (1, 2, 3), "variance": (4, 5, 6), "input_shape": (40, 48, 3)}
+    model = SEResNet14Bin(width=4, weights=file, **own)
+
+    trained = SEResNet14Bin(width=4, weights=file)
+    assert Architecture.of(model) == Architecture(width=4, fmb=True, **own)
+    for layer in trained.layers:
+        for ours, theirs in zip(
+            model.get_layer(layer.name).get_weights(), layer.get_weights(), strict=True
+        ):
+            assert np.array_equal(ours, theirs) == (layer.name != "dense")
+
+
+def test_with_other_classes_all_else_must_agree(file):
+    with pytest.raises(ValueError, match="gate='tanh' contradicts the weights"):
+        SEResNet14Bin(width=4, weights=file, classes=3, gate="tanh")
+    with pytest.raises(ValueError, match=r"input_shape=\(32, 32, 1\) contradicts the weights"):
+        SEResNet14Bin(
+            width=4, weights=file, classes=3, input_shape=(32, 32, 1), mean=(0,), variance=(1,)
+        )
+
+
+def test_the_dense_layer_may_stay_though_the_classes_are_as_many(file):
+    model = SEResNet14Bin(width=4, mean=(1, 2, 3))
+    before = model.get_weights()
+    trained = pretrained.load(file)
+    with pytest.raises(ValueError, match=r"mean=.* contradicts"):
+        models.take_body(model, trained, dense=True)
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+    models.take_body(model, trained)
+
+    assert all(map(np.array_equal, model.get_weights()[:-2], trained.weights[:-2]))
+    assert np.array_equal(model.get_weights()[-2], before[-2])
+
+
+def test_pruned_weights_are_refused(tmp_path, images):
+    prune(SEResNet14Bin(width=4), images, threshold=0.9).save(tmp_path / "pruned.keras")
+
+    with pytest.raises(ValueError, match=r"pruned\.keras are those of a pruned network"):
+        SEResNet14Bin(width=4, weights=tmp_path / "pruned.keras")
+
+
+def test_classes_and_shape_come_with_the_weights(tmp_path):
+    own = {"classes": 3, "mean": (9.0,), "variance": (4.0,), "input_shape": (40, 48, 1)}
+    pretrained.save(tmp_path / "own.npz", SEResNet14Bin(width=4, **own), METADATA)
+
+    model = SEResNet14Bin(width=4, weights=tmp_path / "own.npz")
+
+    assert Architecture.of(model) == Architecture(width=4, fmb=True, **own)
 
 
 def test_weights_of_the_other_builder(file):

@@ -51,6 +51,8 @@ def filters(model):
         {},
         pytest.param({"build": SEResNet14}, marks=pytest.mark.slow, id="float"),
         {"activations": "binary"},
+        pytest.param({"build": SEResNet14, "stem": 4}, marks=pytest.mark.slow, id="max pool"),
+        pytest.param({"stem": 4, "activations": "binary"}, marks=pytest.mark.slow),
         pytest.param({"reduction": 2}, marks=pytest.mark.slow),
         pytest.param({"classes": 3, "gradient": "cut"}, marks=pytest.mark.slow),
     ],

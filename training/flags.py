@@ -60,5 +60,5 @@ def _options(item: Field[Any], hint: Any) -> dict[str, Any]:
     if get_origin(hint) is tuple:  # tuple[X, ...]
         hint, options["nargs"] = get_args(hint)[0], "+"
     if get_origin(hint) is Literal:
-        return {**options, "choices": get_args(hint)}
+        return {**options, "choices": get_args(hint), "type": type(get_args(hint)[0])}
     return {**options, "type": hint}

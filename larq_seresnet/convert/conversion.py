@@ -55,7 +55,8 @@ def convert(
 
     The file is run against the model on images and given only if it computes the same: with float
     activations within 1e-4 of the largest logit on every image; with binary activations, where
-    rounding flips signs, up to 1 % of the images may deviate. Their number is in the metadata.
+    rounding flips signs, up to 1 % of the images may deviate (more of large ones, see `verify`).
+    Their number is in the metadata.
 
     Example:
         >>> file = convert(larq_seresnet.models.SEResNet14Bin(weights="cifar10"), "litert")

@@ -1,5 +1,6 @@
 """Images to verify files with."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert.errors import ConversionError
 from larq_seresnet.datasets import load_images
 
-COUNT = 500
+COUNT = 500  # of large images fewer: of as many pixels as so many of 64x64, but at least 100
 _DEFAULT_DATASET = "cifar10"
 
 
@@ -31,9 +32,10 @@ def verification_images(
             raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
         return given, "given"
     real = _test_images(dataset or _DEFAULT_DATASET)
+    count = max(100, min(COUNT, COUNT * 64 * 64 * 3 // max(map(math.prod, shapes))))
     if real is not None and [real.shape[1:]] == shapes:
-        return [real], dataset or _DEFAULT_DATASET
-    return [_synthetic(shape) for shape in shapes], "synthetic"
+        return [real[:count]], dataset or _DEFAULT_DATASET
+    return [_synthetic((count, *shape)) for shape in shapes], "synthetic"
 
 
 def _test_images(dataset: str) -> np.ndarray | None:
@@ -46,7 +48,7 @@ def _test_images(dataset: str) -> np.ndarray | None:
 
 def _synthetic(shape: tuple[int, ...]) -> np.ndarray:
     """Blurred noise, pixels 0 to 255: neighbours resemble each other as in photographs."""
-    noise = np.random.default_rng(0).normal(size=(COUNT, *shape))
+    noise = np.random.default_rng(0).normal(size=shape)
     for axis in range(1, noise.ndim - 1):
         noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
     spread = noise.std(axis=tuple(range(1, noise.ndim)), keepdims=True)

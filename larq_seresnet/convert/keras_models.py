@@ -9,12 +9,13 @@ from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert.errors import ConversionError
 from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.models import to_float32
+from larq_seresnet.nested import flat
 
 _BATCH = 50
 
 
 def in_float32(model: tf.keras.Model) -> tf.keras.Model:
-    """The same model under the float32 policy: itself, or a copy with its weights.
+    """The same model flat and under the float32 policy: itself, or a copy with its weights.
 
     Raises:
         ConversionError: The model has no input shape.
@@ -24,6 +25,7 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
             "the model's input shape is not known: build it; wrap a subclassed model, "
             "tf.keras.Model(inputs, model(inputs))"
         )
+    model = flat(model)
     layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model

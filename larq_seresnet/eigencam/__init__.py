@@ -21,7 +21,7 @@ def eigencam(
         >>> heatmaps = eigencam(model, images, "block4_relu2")  # (images, 16, 16)
 
     Args:
-        model: Any Keras model of one input, images.
+        model: Any Keras model of one input, images. Layers of models in it count as its own.
         images: What the model takes, (images, height, width, channels).
         layer: Name of a layer whose output is (batch, rows, columns, channels); by default the
             last such one.

@@ -6,13 +6,14 @@ import numpy as np
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.attention import check_images
+from larq_seresnet.nested import flat
 
 
 class Activations:
     """Computes a layer's feature maps from images.
 
     Args:
-        model: Any functional or sequential model of one input.
+        model: Any functional or sequential model of one input, also with models in it.
         layer: The layer's name; `None`: the last one with feature maps.
 
     Raises:
@@ -22,6 +23,7 @@ class Activations:
     def __init__(self, model: tf.keras.Model, layer: str | None) -> None:
         if len(model.inputs or ()) != 1:
             raise ValueError("the model must have one input, whose shape is known")
+        model = flat(model)
         maps = {one.name: one.output for one in model.layers if _is_feature_map(one)}
         if layer is None and maps:
             layer = list(maps)[-1]

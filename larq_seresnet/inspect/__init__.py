@@ -54,7 +54,8 @@ def gate_statistics(
         ...     print(module.module, module.always_on, module.always_off, module.dependent)
 
     Args:
-        model: A functional model; it computes in float32 here.
+        model: A functional or sequential model, also with models in it; it computes in float32
+            here.
         images: Raw pixels (images, height, width, channels).
         progress: Is told how many images are done, and of how many.
 

@@ -25,7 +25,8 @@ def prune(model: Any, images: np.ndarray, threshold: float = 0.0) -> Any:
         >>> smaller = prune(model, training_images, threshold=0.01)
 
     Args:
-        model: A network with 0/1 gates: `gate="sigmoid"` and `fmb=True`; it is left as it is.
+        model: A network with 0/1 gates: `gate="sigmoid"` and `fmb=True`; it is left as it is. It
+            may be within another model; the result is flat.
         images: Raw pixels (images, height, width, channels), best the whole training split.
         threshold: Share of the images, from 0 to 1. One channel of each module always stays.
 

@@ -9,6 +9,7 @@ import numpy as np
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet.nested import flat
 from larq_seresnet.prune.channels import Channels, Layer, mixes
 from larq_seresnet.prune.selection import Choice, narrowed
 
@@ -28,6 +29,7 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
     Raises:
         ValueError: The network's channels cannot be followed from layer to layer.
     """
+    model = flat(model)
     plain = tf.keras.models.clone_model(model)  # whose every layer is used once
     channels = Channels(plain)
     orders, cuts = _plan(plain, channels, {choice.module: choice for choice in choices})

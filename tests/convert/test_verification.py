@@ -78,13 +78,22 @@ def test_the_metadata_say_what_was_verified(network, pictures):
 
 
 def test_binary_activations_may_deviate_on_one_image_of_a_hundred():
-    result = verify.Verification(images=200, deviating=2, ties=0, error=1e-6)
+    result = verify.Verification(images=200, deviating=2, ties=0, error=1e-6, signs=50_000)
     assert result.passes(binary_activations=True)
     assert not result.passes(binary_activations=False)
-    too_many = verify.Verification(images=200, deviating=3, ties=0, error=1e-6)
+    too_many = verify.Verification(images=200, deviating=3, ties=0, error=1e-6, signs=50_000)
     assert not too_many.passes(binary_activations=True)
-    ties = verify.Verification(images=200, deviating=0, ties=2, error=1e-6)
+    ties = verify.Verification(images=200, deviating=0, ties=2, error=1e-6, signs=50_000)
     assert ties.passes(binary_activations=False)
+
+
+def test_of_large_images_more_may_deviate_but_never_most():
+    def passes(deviating, signs):
+        found = verify.Verification(100, deviating, ties=0, error=1e-6, signs=signs)
+        return found.passes(binary_activations=True)
+
+    assert (passes(5, 500_000), passes(6, 500_000)) == (True, False)
+    assert (passes(50, 50_000_000), passes(51, 50_000_000)) == (True, False)
 
 
 def test_only_a_gate_that_is_zero_but_for_rounding_is_a_tie():

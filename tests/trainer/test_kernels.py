@@ -121,6 +121,7 @@ def test_a_wrong_shape_is_an_error():
         kernels.scale_shift(x, channels, channels, [draw((2, 4, 4, 4))])
 
 
+ODD = {"input_shape": (19, 26, 1), "mean": (128,), "variance": (4000,)}
 NETWORKS = {
     "float": (SEResNet14, {}, "probabilities"),
     "weights-only": (SEResNet14Bin, {"fmb": False}, "probabilities"),
@@ -128,6 +129,12 @@ NETWORKS = {
     "no attention": (SEResNet14Bin, {"fmb": False, "gate": None}, "probabilities"),
     # Rounding turns single signs round, after which deeper layers see other inputs.
     "fully binary": (SEResNet14Bin, {"activations": "binary"}, "block1_add2"),
+    "max pool": (SEResNet14Bin, {"stem": 4, **ODD}, "probabilities"),
+    "max pool, fully binary": (
+        SEResNet14Bin,
+        {"stem": 4, "activations": "binary", **ODD},
+        "block1_add2",
+    ),
 }
 
 
@@ -136,9 +143,10 @@ NETWORKS = {
 def test_the_fused_network_learns_the_same(name, shards):
     builder, arguments, last = NETWORKS[name]
     tf.keras.utils.set_random_seed(0)
-    model = builder(width=4, input_shape=(8, 8, 3), **arguments)
+    model = builder(**{"width": 4, "input_shape": (8, 8, 3), **arguments})
     model = tf.keras.Model(model.input, model.get_layer(last).output)
-    images = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
+    shape = (16, *model.input_shape[1:])
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     start = model.get_weights()
     results = []
     for network in (model, fused(model, shards)):
