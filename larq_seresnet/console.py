@@ -1,11 +1,14 @@
-"""What reaches the screen."""
+"""What reaches the screen, and what the commands of this package share."""
 
+import argparse
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+SOURCE = "a run folder of training.fit, a .keras file, or the name of a pretrained network"
 
 
 @contextmanager
@@ -23,16 +26,35 @@ def silence() -> Iterator[None]:
         os.close(saved)
 
 
-def run_command(work: Callable[[], None]) -> int:
+def parser(room: str, description: str) -> argparse.ArgumentParser:
+    """The parser of `python -m larq_seresnet.ROOM`."""
+    return argparse.ArgumentParser(prog=f"python -m larq_seresnet.{room}", description=description)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose images; `sources.load_with_images` takes them."""
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="whose images (default: what the model was trained on)"
+    )
+    parser.add_argument("--images", type=int, metavar="N", help="only the first N of the images")
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace], None],
+    arguments: Sequence[str] | None,
+) -> int:
     """Do a command's work; returns the exit status.
 
     What the package logs goes to stderr, and what is the user's to mend becomes one line there.
     """
+    args = parser.parse_args(arguments)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        work()
+        work(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from larq_seresnet import models, pretrained
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.architecture import Architecture
+from larq_seresnet.console import silence
+from larq_seresnet.datasets import display_name, load_images
 from larq_seresnet.errors import UserError
 
 
@@ -17,11 +21,13 @@ class Source:
 
     Attributes:
         model: As it was saved.
+        dataset: What it was trained on, as `datasets.load` takes it; `None`: that is not known.
         metadata: For the file: labels, data set, test error, configuration; of
             pretrained weights also how they were trained, and the licence of their data.
     """
 
     model: tf.keras.Model
+    dataset: str | None
     metadata: dict[str, Any]
 
 
@@ -41,7 +47,7 @@ def load(source: str, network: str = "seresnet14_bin") -> Source:
     if path.is_dir() and not (path / "saved_model.pb").exists():
         raise UserError(f"{source} is no run folder: it has no config.json")
     if path.exists() and path.suffix != ".npz":
-        return Source(_saved_model(path), {})
+        return Source(_saved_model(path), None, {})
     try:
         trained = pretrained.load(source, network)
     except (OSError, ValueError) as error:
@@ -49,7 +55,32 @@ def load(source: str, network: str = "seresnet14_bin") -> Source:
             f"{source!r} is neither a run folder, a saved model nor a pretrained network: {error}"
         ) from error
     model = models.build(trained.architecture, trained.weights)
-    return Source(model, {**trained.metadata, "config": trained.architecture.summary})
+    metadata = {**trained.metadata, "config": trained.architecture.summary}
+    return Source(model, metadata.get("dataset"), metadata)
+
+
+def load_with_images(
+    source: str, dataset: str | None, split: str, count: int | None
+) -> tuple[tf.keras.Model, str, np.ndarray]:
+    """A model, a data set's name, and the first `count` images of a split of it.
+
+    Args:
+        source: As in `load`.
+        dataset: `None`: the one that the model was trained on.
+        split: One of `datasets.SPLITS`.
+        count: `None`: all images.
+
+    Raises:
+        UserError: What the model was trained on is not known, or its images are not on disk.
+    """
+    found = load(source)
+    dataset = dataset or found.dataset
+    if not dataset:
+        raise UserError(f"which images {source} was trained on is not known: say --dataset")
+    shape = found.model.input_shape[1:]
+    with silence():
+        images = load_images(dataset, split, count, shape if len(shape) == 3 else None)
+        return found.model, dataset, images
 
 
 def _run(folder: Path) -> Source:
@@ -65,12 +96,12 @@ def _run(folder: Path) -> Source:
     model = _saved_model(folder / "model.keras")
     metadata = {
         "labels": run.get("labels", []),
-        "dataset": dataset,
+        "dataset": display_name(dataset) if dataset else None,
         "config": Architecture.of(model).summary,
     }
     if "test_error" in measured:
         metadata["test_error"] = measured["test_error"]
-    return Source(model, metadata)
+    return Source(model, dataset, metadata)
 
 
 def _saved_model(path: Path) -> tf.keras.Model:

@@ -9,6 +9,11 @@ from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from larq_seresnet.prune import __main__, prune
 from larq_seresnet.prune.selection import select
 
+# Where channels are gone or stand elsewhere, the same float32 numbers are added in another order,
+# and each of the 14 layers rounds its sums otherwise: measured, all in all 3e-7 of the largest
+# logit. A mistake is far from that: the modules' biases left out come to a tenth.
+ROUNDING = 14 * np.finfo(np.float32).eps
+
 
 def network(images, build=SEResNet14Bin, **arguments):
     """A small network with FMB and batch norm statistics of the images."""
@@ -73,7 +78,7 @@ def test_channels_that_are_always_off_go_without_a_trace(arguments, images):
     assert (gone >= [2, 2, 0, 0, 3, 1]).all()
     assert pruned.get_layer("block1_se").excite.filters <= 2
     assert pruned.count_params() < model.count_params()
-    assert np.abs(logits(pruned, images) - before).max() <= 1e-5 * np.abs(before).max()
+    assert np.abs(logits(pruned, images) - before).max() <= ROUNDING * np.abs(before).max()
     left = [seen.is_on for seen in attention.observe(pruned, images)]
     for whole, part in zip(on, left, strict=True):
         assert np.array_equal(whole.sum(axis=1), part.sum(axis=1))
@@ -90,7 +95,7 @@ def test_a_network_of_another_precision_keeps_it(images):
     assert pruned.get_layer("block3_conv2").compute_dtype == "bfloat16"
     assert pruned.get_layer("block3_conv2").filters <= 6
     exact = logits(model, images)
-    assert np.abs(logits(pruned, images) - exact).max() <= 1e-5 * np.abs(exact).max()
+    assert np.abs(logits(pruned, images) - exact).max() <= ROUNDING * np.abs(exact).max()
 
 
 def test_a_channel_stays_whose_mean_would_change_other_gates(images):
@@ -107,7 +112,7 @@ def test_a_channel_stays_whose_mean_would_change_other_gates(images):
     assert choice.removed.sum() < lossy.removed.sum()
     pruned = prune(model, images)
     before = logits(model, images)
-    assert np.abs(logits(pruned, images) - before).max() <= 1e-5 * np.abs(before).max()
+    assert np.abs(logits(pruned, images) - before).max() <= ROUNDING * np.abs(before).max()
 
 
 def test_a_threshold_removes_what_is_on_for_fewer_of_the_images(images):
@@ -144,7 +149,10 @@ def test_the_removed_channels_mean_becomes_a_bias(images):
 
     squeeze = np.where(model.get_layer("block1_se").squeeze.kernel.numpy()[0, 0] >= 0, 1, -1)
     contribution = seen.pooled[:, choice.removed] @ squeeze[choice.removed]
-    assert np.allclose(module.squeeze.bias.numpy(), contribution.mean(axis=0), atol=1e-5)
+    # Both are computed in float64; the bias is rounded to float32.
+    np.testing.assert_allclose(
+        module.squeeze.bias.numpy(), contribution.mean(axis=0), rtol=np.finfo(np.float32).eps
+    )
 
 
 def test_a_pruned_network_loads_as_any_other(images, tmp_path):
@@ -177,7 +185,7 @@ def test_it_can_be_pruned_again(images):
     again = prune(pruned, images)
 
     assert again.get_layer("block3_conv2").filters < pruned.get_layer("block3_conv2").filters
-    assert np.abs(logits(again, images) - before).max() <= 1e-5 * np.abs(before).max()
+    assert np.abs(logits(again, images) - before).max() <= ROUNDING * np.abs(before).max()
 
 
 @pytest.mark.slow

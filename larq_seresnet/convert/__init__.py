@@ -7,7 +7,7 @@ needs no TensorFlow: names load on first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.errors import ConversionError
 
 if TYPE_CHECKING:
     from larq_seresnet.convert.conversion import Conversion, convert, run_conversion

@@ -1,56 +1,20 @@
 """python -m larq_seresnet.convert SOURCE --target lce|litert --out FILE."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
 import logging
 import sys
 from pathlib import Path
 
-from larq_seresnet.console import run_command, silence
+from larq_seresnet import console
 from larq_seresnet.files import write_atomically
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
-    args = _parser().parse_args(arguments)
-    return run_command(lambda: _convert(args))
-
-
-def _convert(args: argparse.Namespace) -> None:
-    log = logging.getLogger("larq_seresnet.convert")
-    if not args.out.parent.is_dir():
-        raise NotADirectoryError(f"there is no folder {args.out.parent}")
-    log.info("loading %s", args.source)
-    with silence():  # TensorFlow talks about GPUs it does not find
-        from larq_seresnet import sources
-        from larq_seresnet.convert import report, run_conversion
-    source = sources.load(args.source)
-    conversion = run_conversion(
-        source.model, args.target, input_type=args.input, metadata=source.metadata
+    parser = console.parser(
+        "convert", "Convert a network to a .tflite file that holds 1 bit a binary weight."
     )
-    sizes = None
-    if args.report or args.json:
-        log.info("comparing sizes")
-        sizes = report.compare_sizes(conversion, args.target)
-    write_atomically(args.out, conversion.file)
-    log.info("wrote %s: %d bytes", args.out, len(conversion.file))
-    if sizes is not None:
-        print(report.as_json(sizes) if args.json else report.as_table(sizes))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m larq_seresnet.convert",
-        description="Convert a network to a .tflite file that holds 1 bit a binary weight.",
-    )
-    parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="a run folder of training.fit, a .keras file, or the name of a pretrained network",
-    )
+    parser.add_argument("source", metavar="SOURCE", help=console.SOURCE)
     parser.add_argument(
         "--target",
         required=True,
@@ -70,7 +34,34 @@ def _parser() -> argparse.ArgumentParser:
         help="show where the bytes are, beside the other converters' files of the same network",
     )
     parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
-    return parser
+    return console.run_command(parser, _convert, arguments)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    log = logging.getLogger("larq_seresnet.convert")
+    if not args.out.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {args.out.parent}")
+    log.info("loading %s", args.source)
+    with console.silence():  # TensorFlow talks about GPUs it does not find
+        from larq_seresnet import sources
+        from larq_seresnet.convert import report, run_conversion
+    source = sources.load(args.source)
+    conversion = run_conversion(
+        source.model,
+        args.target,
+        input_type=args.input,
+        dataset=source.dataset,
+        metadata=source.metadata,
+    )
+    shown = ""
+    if args.report or args.json:
+        log.info("comparing sizes")
+        sizes = report.compare_sizes(conversion, args.target)
+        shown = report.as_json(sizes) if args.json else report.as_table(sizes)
+    write_atomically(args.out, conversion.file)
+    log.info("wrote %s: %d bytes", args.out, len(conversion.file))
+    if shown:
+        print(shown)
 
 
 if __name__ == "__main__":

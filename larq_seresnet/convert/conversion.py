@@ -2,20 +2,20 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import larq_seresnet
-from larq_seresnet._tensorflow import lq, tf
-from larq_seresnet.convert import converters, exact, fold, graph, keras_models, writer
-from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert import converters, exact, fold, keras_models, writer
+from larq_seresnet.convert.graph import Graph, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import pack
-from larq_seresnet.convert.runners import run
 from larq_seresnet.convert.verify import Reference, Verification
+from larq_seresnet.errors import ConversionError
 
 TARGETS = ("lce", "litert")
 INPUT_TYPES = ("float32", "uint8")
@@ -30,6 +30,7 @@ class Conversion:
 
     Attributes:
         file: The `.tflite` file.
+        graph: What is in it.
         unpacked: What the target's own converter wrote.
         model: The Keras model, in float32.
         verification: How the file compares with the model.
@@ -37,6 +38,7 @@ class Conversion:
     """
 
     file: bytes
+    graph: Graph
     unpacked: bytes
     model: tf.keras.Model
     verification: Verification
@@ -78,7 +80,12 @@ def convert(
         ValueError: Unknown `target` or `input_type`.
     """
     return run_conversion(
-        model, target, input_type=input_type, images=images, metadata=metadata
+        model,
+        target,
+        input_type=input_type,
+        images=images,
+        dataset=(metadata or {}).get("dataset"),
+        metadata=metadata,
     ).file
 
 
@@ -88,33 +95,49 @@ def run_conversion(
     *,
     input_type: str = "float32",
     images: np.ndarray | Sequence[np.ndarray] | None = None,
+    dataset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Conversion:
-    """`convert`, with all that is known about the file."""
-    for name, value, values in (
-        ("target", target, TARGETS),
-        ("input_type", input_type, INPUT_TYPES),
-    ):
-        if value not in values:
-            raise ValueError(f"{name} must be one of {', '.join(values)}, not {value!r}")
-    model = keras_models.in_float32(model)
-    binary = _has_binary_activations(model)
-    log.info("converting with %s's converter", converters.NAMES[target])
-    stages = _stages(model, target, input_type, binary)
+    """`convert`, with all that is known about the file.
 
-    images, kind = verification_images(model, images, dataset=(metadata or {}).get("dataset"))
+    Where there are no `images`, those of `dataset` (as `datasets.load` takes it) are taken.
+    """
+    if target not in TARGETS:
+        raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
+    if input_type not in INPUT_TYPES:
+        raise ValueError(f"input_type must be one of {', '.join(INPUT_TYPES)}, not {input_type!r}")
+    model = keras_models.in_float32(model)
+    binary = keras_models.has_binary_activations(model)
+    log.info("converting with %s's converter", converters.NAMES[target])
+    unpacked = converters.run_converter(model, target)
+
+    def stages(graph: Graph) -> Iterator[str]:
+        """Make the converter's graph the file's, in place; gives each stage's name after it."""
+        yield converters.NAMES[target]
+        fold.fold(graph)
+        if binary:
+            exact.keep_signs(graph, keras_models.divisors(model), keras_models.norms(model))
+        if input_type == "uint8":
+            fold.accept_uint8(graph)
+        yield "folding"
+        pack(graph, target)
+        yield "packing"
+
+    graph = parse(unpacked)
+    for stage in stages(graph):
+        log.debug("done: %s", stage)
+
+    images, kind = verification_images(model, images, dataset=dataset)
     log.info("verifying on %d %s images", len(images[0]), kind)
     reference = Reference(model, images, target)
-    verification = reference.compare(stages["packing"])
+    verification, outputs = reference.compare(graph)
     log.info("%s", verification)
     if not verification.passes(binary):
-        stage = next(
-            (name for name, file in stages.items() if not reference.compare(file).passes(binary)),
-            "packing",
-        )
+        graph = parse(unpacked)  # from the start again, to see where it goes wrong
+        wrong = (s for s in stages(graph) if not reference.compare(graph)[0].passes(binary))
         raise ConversionError(
             f"the file does not compute what the model computes ({verification}); the outputs "
-            f"first differ after: {stage}"
+            f"first differ after: {next(wrong, 'packing')}"
         )
 
     facts = {
@@ -123,51 +146,14 @@ def run_conversion(
         "input_range": [0, 255],
         "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
         **(metadata or {}),
-        **_verified(verification, binary, kind),
+        "verified_images": verification.images,
+        "verified_on": kind,
     }
-    final = graph.parse(stages["packing"])
-    final.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
-    file = writer.to_bytes(final)
-    few = [x[:10] for x in images]
-    outputs = zip(run(file, target, few), run(stages["packing"], target, few), strict=True)
-    if not all(np.array_equal(with_metadata, without) for with_metadata, without in outputs):
-        raise ConversionError("the file's outputs change with its metadata")
-    return Conversion(file, stages[converters.NAMES[target]], model, verification, facts)
-
-
-def _stages(model: tf.keras.Model, target: str, input_type: str, binary: bool) -> dict[str, bytes]:
-    """The file after each stage, by the stage's name."""
-    converted = converters.run_converter(model, target)
-    work = graph.parse(converted)
-    work.metadata.clear()
-    fold.fold(work)
-    if binary:
-        exact.keep_signs(
-            work, exact.Constants(keras_models.divisors(model), keras_models.norms(model))
-        )
-    if input_type == "uint8":
-        fold.accept_uint8(work)
-    folded = writer.to_bytes(work)
-    pack(work, target)
-    return {
-        converters.NAMES[target]: converted,
-        "folding": folded,
-        "packing": writer.to_bytes(work),
-    }
-
-
-def _has_binary_activations(model: tf.keras.Model) -> bool:
-    return any(
-        getattr(module, "input_quantizer", None) is not None
-        or isinstance(getattr(module, "activation", None), lq.quantizers.Quantizer)
-        for module in model.submodules
-    )
-
-
-def _verified(verification: Verification, binary: bool, kind: str) -> dict[str, Any]:
-    facts: dict[str, Any] = {"verified_images": verification.images, "verified_on": kind}
     if binary or verification.deviating:
         facts["deviating_images"] = verification.deviating
     if verification.ties:
         facts["tie_images"] = verification.ties
-    return facts
+    graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
+    file = writer.to_bytes(graph)
+    reference.confirm(file, outputs)
+    return Conversion(file, graph, unpacked, model, verification, facts)

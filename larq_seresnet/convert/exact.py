@@ -8,183 +8,120 @@ undone. The constants are the same ones, and cost no more bytes.
 """
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
-from larq_seresnet.convert.graph import (
-    Graph,
-    Operator,
-    Tensor,
-    TensorType,
-    is_constant,
-    values,
-)
+from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType, is_constant
+
+Norms: TypeAlias = Sequence[tuple[np.ndarray, np.ndarray]]
+"""A model's batch norms as (shift, scale): (x + shift) * scale; the shifts in float64."""
 
 _CLOSE = 1e-5
-# Of sums of +1 and -1.
-_EXACT = (schema.ActivationFunctionType.NONE, schema.ActivationFunctionType.RELU)
+_RELU = schema.ActivationFunctionType.RELU
+_EXACT = (schema.ActivationFunctionType.NONE, _RELU)  # of sums of +1 and -1
 _READS_ONE_PIXEL = ("LceBconv2d", "FULLY_CONNECTED")
 
 
-@dataclass(frozen=True)
-class Constants:
-    """What a converter has computed with, before it did.
-
-    Attributes:
-        divisors: By what the model's `Normalization` layers divide.
-        norms: Its batch norms as (shift, scale), in double precision: (x + shift) * scale.
-    """
-
-    divisors: Sequence[np.ndarray]
-    norms: Sequence[tuple[np.ndarray, np.ndarray]]
-
-    def norm(self, bias: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The shift and the scale that were folded into x * scale + bias.
-
-        The bias was rounded to multiples of its own size: a shift computed from it is off by what
-        turns signs. So the batch norm that it came from is looked for.
-        """
-        for shift, factor in self.norms:
-            if factor.shape == scale.shape and np.allclose(np.abs(factor), np.abs(scale), _CLOSE):
-                shift, factor = shift * np.sign(factor) * np.sign(scale), np.abs(factor)
-                if np.allclose(shift * scale, bias, _CLOSE, _CLOSE * np.abs(bias).max()):
-                    return shift, factor * np.sign(scale)
-        return bias.astype(np.float64) / scale, scale
-
-
-def keep_signs(graph: Graph, constants: Constants) -> None:
+def keep_signs(graph: Graph, divisors: Sequence[np.ndarray], norms: Norms) -> None:
     """Apply all rewrites, in place.
 
     Args:
         graph: As `fold` leaves it.
-        constants: Of the Keras model.
+        divisors: By what the Keras model's `Normalization` layers divide.
+        norms: The Keras model's.
     """
-    for operator in list(graph.operators):
-        _sum(graph, operator, constants)
-        _rectified_sum(graph, operator, constants)
-        _binary_sum(graph, operator, constants)
-        _divide(operator, constants)
-    for operator in list(graph.operators):
-        _norm(graph, operator)
-    graph.prune()
+    graph.rewrite(partial(_sum, norms), "CONV_2D", "FULLY_CONNECTED")
+    graph.rewrite(partial(_rectified_sum, norms), "CONV_2D")
+    graph.rewrite(partial(_binary_sum, norms), "LceBconv2d")
+    graph.rewrite(partial(_divide, divisors), "MUL")
+    graph.rewrite(_norm, "LceQuantize", "GREATER_EQUAL")
 
 
-def _sum(graph: Graph, operator: Operator, constants: Constants) -> None:
+def _unfolded(norms: Norms, bias: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The shift and the scale that were folded into x * scale + bias.
+
+    The bias was rounded to multiples of its own size: a shift computed from it is off by what
+    turns signs. So the batch norm that it came from is looked for.
+    """
+    for shift, factor in norms:
+        if factor.shape == scale.shape and np.allclose(np.abs(factor), np.abs(scale), _CLOSE):
+            shift, factor = shift * np.sign(factor) * np.sign(scale), np.abs(factor)
+            if np.allclose(shift * scale, bias, _CLOSE, _CLOSE * np.abs(bias).max()):
+                return shift, factor * np.sign(scale)
+    return bias.astype(np.float64) / scale, scale
+
+
+def _sum(norms: Norms, graph: Graph, operator: Operator) -> None:
     """sum(s * x) + b is (sum(x) + b / s) * s."""
-    if operator.name not in ("CONV_2D", "FULLY_CONNECTED") or len(operator.inputs) < 3:
-        return
-    kernel, bias = values(operator.inputs[1]), values(operator.inputs[2])
+    kernel, bias = operator.constant(1), operator.constant(2)
     if kernel is None or bias is None:
         return
     magnitude = np.abs(kernel)
-    scale = magnitude.max(axis=tuple(range(1, kernel.ndim)))
-    aligned = scale.reshape(-1, *[1] * (kernel.ndim - 1))
-    if (scale == 1).all() or not scale.all() or not (magnitude == aligned).all():
+    scale = magnitude.max(axis=tuple(range(1, kernel.ndim)), keepdims=True)
+    if (scale == 1).all() or not scale.all() or not (magnitude == scale).all():
         return
-    shift, scale = constants.norm(bias, scale)
     # A bias within the operator would be rounded with each of the sum's terms.
     none = Tensor.constant(np.zeros_like(bias)) if operator.name == "CONV_2D" else None
     operator.inputs = [operator.inputs[0], Tensor.constant(np.sign(kernel)), none]
     activation = operator.options.fusedActivationFunction
-    operator.options = copy(operator.options)
     operator.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
-    product = _then(graph, operator, ("ADD", shift), ("MUL", scale))
-    product.options.fusedActivationFunction = activation
+    _then(graph, operator, *_unfolded(norms, bias, scale.ravel()), activation)
 
 
-def _rectified_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
+def _rectified_sum(norms: Norms, graph: Graph, operator: Operator) -> None:
     """The same where batch norm stands alone, since a ReLU comes before it."""
-    rectifies = schema.ActivationFunctionType.RELU
-    if operator.name != "CONV_2D" or operator.options.fusedActivationFunction != rectifies:
+    if operator.options.fusedActivationFunction != _RELU:
         return
     product = _only_reader(graph, operator, "MUL")
     total = _only_reader(graph, product, "ADD") if product else None
-    if product is None or total is None:
+    if not product or not total:
         return
-    scale, bias = values(product.inputs[1]), values(total.inputs[1])
+    scale, bias = product.constant(1), total.constant(1)
     if scale is None or bias is None or scale.shape != bias.shape or not scale.all():
         return
-    shift, scale = constants.norm(bias, scale)
+    shift, factor = map(_float32, _unfolded(norms, bias, scale))
     activation = total.options.fusedActivationFunction
-    product.name, product.options = "ADD", schema.AddOptionsT()
-    total.name, total.options = "MUL", schema.MulOptionsT()
-    total.options.fusedActivationFunction = activation
-    for step, constant in ((product, shift), (total, scale)):
-        step.inputs = [step.inputs[0], Tensor.constant(constant.astype(np.float32))]
+    product.become("ADD", [product.inputs[0], shift])
+    total.become("MUL", [total.inputs[0], factor], fusedActivationFunction=activation)
 
 
-def _only_reader(graph: Graph, operator: Operator, name: str) -> Operator | None:
-    """The operator that reads another's result, if it is the only one, and of that name."""
-    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
-    return readers[0] if [reader.name for reader in readers] == [name] else None
-
-
-def _binary_sum(graph: Graph, operator: Operator, constants: Constants) -> None:
+def _binary_sum(norms: Norms, graph: Graph, operator: Operator) -> None:
     """The same for LCE's convolutions: ReLU, if any, and then K * s + b - 2 * s * popcount.
 
     They need a scale and a bias for each channel: a constant of ones serves as both, and the 1 is
     taken off the shift again. (Sums are integers: that is exact.)
     """
-    if operator.name != "LceBconv2d" or operator.outputs[0].type != TensorType.FLOAT32:
-        return
-    x, kernel, _, _, thresholds = operator.inputs
-    scale, bias = values(operator.inputs[2]), values(operator.inputs[3])
+    scale, bias = operator.constant(2), operator.constant(3)
     activation = flexbuffers.Loads(operator.options)["fused_activation_function"]
-    if scale is None or bias is None or activation not in _EXACT or not scale.all():
+    if operator.outputs[0].type != TensorType.FLOAT32 or activation not in _EXACT:
         return
+    if scale is None or bias is None or not scale.all():
+        return
+    if (scale != 1).any() or bias.any():
+        shift, factor = _unfolded(norms, bias, scale)
+        _then(graph, operator, shift - 1, factor)
+    else:  # the comparison with 0 becomes one with 1, if that is all that reads these sums
+        comparison = _only_reader(graph, operator, "GREATER_EQUAL")
+        if not comparison or operator.outputs[0] in graph.outputs:
+            return
+        if not is_constant(comparison.inputs[1], 0):
+            return
+        comparison.inputs[1] = Tensor.constant(np.float32(1))
     ones = Tensor.constant(np.ones_like(scale))
-    if (scale == 1).all() and not bias.any():
-        if _compare_with_one(graph, operator):
-            operator.inputs = [x, kernel, ones, ones, thresholds]
-        return
-    operator.inputs = [x, kernel, ones, ones, thresholds]
-    shift, factor = constants.norm(bias, scale)
-    _then(graph, operator, ("ADD", shift - 1), ("MUL", factor))
+    operator.inputs[2:4] = [ones, ones]
 
 
-def _compare_with_one(graph: Graph, operator: Operator) -> bool:
-    """Let the comparison with 0 that reads these sums compare with 1, if that is all that does."""
-    comparison = _only_reader(graph, operator, "GREATER_EQUAL")
-    if (
-        comparison is None
-        or operator.outputs[0] in graph.outputs
-        or not is_constant(comparison.inputs[1], 0)
-    ):
-        return False
-    comparison.inputs = [comparison.inputs[0], Tensor.constant(np.float32(1))]
-    return True
-
-
-def _then(graph: Graph, operator: Operator, *steps: tuple[str, np.ndarray]) -> Operator:
-    """Let these operators, each with its constant, make the operator's result of what it gives."""
-    result = operator.outputs[0]
-    current = Tensor(result.type, result.shape)
-    operator.outputs = [current]
-    position = graph.operators.index(operator)
-    for name, constant in steps:
-        following = Tensor(result.type, result.shape)
-        inputs: list[Tensor | None] = [current, Tensor.constant(constant.astype(np.float32))]
-        options = {"ADD": schema.AddOptionsT, "MUL": schema.MulOptionsT}[name]()
-        position += 1
-        graph.operators.insert(position, Operator(name, inputs, [following], options))
-        current = following
-    graph.operators[position].outputs = [result]
-    return graph.operators[position]
-
-
-def _divide(operator: Operator, constants: Constants) -> None:
+def _divide(divisors: Sequence[np.ndarray], graph: Graph, operator: Operator) -> None:
     """Restore x / d where x * (1 / d) stands."""
-    if operator.name != "MUL":
-        return
-    x, factor = operator.inputs[0], values(operator.inputs[1])
-    for divisor in constants.divisors:
+    factor = operator.constant(1)
+    for divisor in divisors:
         if factor is not None and np.array_equal(1 / divisor.ravel(), factor.ravel()):
-            operator.name, operator.options = "DIV", schema.DivOptionsT()
-            operator.inputs = [x, Tensor.constant(divisor.reshape(factor.shape))]
+            divided_by = Tensor.constant(divisor.reshape(factor.shape))
+            operator.become("DIV", [operator.inputs[0], divided_by])
             return
 
 
@@ -193,37 +130,35 @@ def _norm(graph: Graph, operator: Operator) -> None:
 
     Turned signs are turned back in the kernels that read them.
     """
-    if operator.name not in ("LceQuantize", "GREATER_EQUAL"):
+    if operator.name == "GREATER_EQUAL" and not is_constant(operator.inputs[1], 0):
         return
-    if len(operator.inputs) > 1 and not is_constant(operator.inputs[1], 0):
+    shift = graph.producer(operator.inputs[0], "ADD")
+    scale = graph.producer(shift.inputs[0], "MUL") if shift else None
+    if not shift or not scale:
         return
-    shift = graph.producer(operator.inputs[0])
-    scale = graph.producer(shift.inputs[0]) if shift is not None and shift.name == "ADD" else None
-    if shift is None or scale is None or scale.name != "MUL":
+    if any(len(graph.consumers(step.outputs[0])) > 1 for step in (shift, scale)):
         return
-    if any(len(list(graph.consumers(op.outputs[0]))) > 1 for op in (shift, scale)):
+    a, b = scale.constant(1), shift.constant(1)
+    if a is None or b is None or a.ndim != 1 or a.shape != b.shape or not a.all():
         return
-    b, a = values(shift.inputs[1]), values(scale.inputs[1])
-    if b is None or a is None or a.ndim != 1 or a.shape != b.shape or not a.all():
-        return
-    turned = a < 0
-    if turned.any() and not _turn(graph, operator, turned):
+    if (a < 0).any() and not _turn(graph, operator, a < 0):
         return
     shift.inputs = [scale.inputs[0], Tensor.constant(b / a)]
 
 
 def _turn(graph: Graph, operator: Operator, turned: np.ndarray) -> bool:
     """Negate the weights of these input channels, if all that reads the signs are 1x1 kernels."""
-    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
+    signs = operator.outputs[0]
     if operator.name == "GREATER_EQUAL":
-        if len(readers) != 1 or not _is_binary(graph, readers[0].outputs[0]):
+        choice = _only_reader(graph, operator, "SELECT_V2")
+        if not choice or not all(is_constant(value, 1, -1) for value in choice.inputs[1:]):
             return False
-        readers = [reader for reader, _ in graph.consumers(readers[0].outputs[0])]
-    padded = np.pad(turned, (0, -turned.size % 32))
-    words = np.packbits(padded, bitorder="little").view("<i4")
+        signs = choice.outputs[0]
+    words = np.packbits(np.pad(turned, (0, -turned.size % 32)), bitorder="little").view("<i4")
     kernels = []
+    readers = [reader for reader, _ in graph.consumers(signs)]
     for reader in readers:
-        kernel = values(reader.inputs[1]) if reader.name in _READS_ONE_PIXEL else None
+        kernel = reader.constant(1) if reader.name in _READS_ONE_PIXEL else None
         if kernel is None or kernel[0].size != kernel.shape[-1]:
             return False  # a larger kernel reads padding, which would be turned as well
         packed = kernel.dtype == np.int32
@@ -233,11 +168,25 @@ def _turn(graph: Graph, operator: Operator, turned: np.ndarray) -> bool:
     return True
 
 
-def _is_binary(graph: Graph, tensor: Tensor) -> bool:
-    """Whether all values are +1 or -1."""
-    producer = graph.producer(tensor)
-    return (
-        producer is not None
-        and producer.name == "SELECT_V2"
-        and all(is_constant(choice, 1, -1) for choice in producer.inputs[1:])
-    )
+def _then(
+    graph: Graph, operator: Operator, shift: np.ndarray, scale: np.ndarray, activation: int = 0
+) -> None:
+    """Let the operator's result be act((what it gives + shift) * scale)."""
+    result = operator.outputs[0]
+    given, shifted = result.like(), result.like()
+    operator.outputs = [given]
+    add = Operator.builtin("ADD", [given, _float32(shift)], shifted)
+    multiply = Operator.builtin("MUL", [shifted, _float32(scale)], result)
+    multiply.options.fusedActivationFunction = activation
+    position = graph.operators.index(operator) + 1
+    graph.operators[position:position] = [add, multiply]
+
+
+def _only_reader(graph: Graph, operator: Operator, name: str) -> Operator | None:
+    """The operator that reads another's result, if it is the only one, and of that name."""
+    readers = [reader for reader, _ in graph.consumers(operator.outputs[0])]
+    return readers[0] if [reader.name for reader in readers] == [name] else None
+
+
+def _float32(values: np.ndarray) -> Tensor:
+    return Tensor.constant(values.astype(np.float32))

@@ -4,30 +4,24 @@ The schema's own objects refer to tensors and buffers by index, which every rewr
 renumber. Here an operator holds its tensors, and `writer.to_bytes` numbers what is still in use.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.errors import ConversionError
 
 Builtin = schema.BuiltinOperator
 TensorType = schema.TensorType
 
 _NAMES = {code: name for name, code in vars(Builtin).items() if not name.startswith("_")}
-_DTYPES: dict[int, Any] = {
-    TensorType.FLOAT32: np.float32,
-    TensorType.FLOAT16: np.float16,
-    TensorType.INT32: np.int32,
-    TensorType.INT64: np.int64,
-    TensorType.INT16: np.int16,
-    TensorType.INT8: np.int8,
-    TensorType.UINT8: np.uint8,
-    TensorType.BOOL: np.bool_,
+_DTYPES = {
+    getattr(TensorType, name.upper()): np.dtype(name)
+    for name in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
-_TYPES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
+_TYPES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
 @dataclass(eq=False)
@@ -52,15 +46,14 @@ class Tensor:
         array = np.asarray(values)
         return cls(_TYPES[array.dtype], array.shape, array)
 
-
-def values(tensor: Tensor | None) -> np.ndarray | None:
-    """A constant's values; `None` for what is no constant, or is not there."""
-    return None if tensor is None else tensor.data
+    def like(self) -> "Tensor":
+        """Another tensor of this type and shape, which an operator computes."""
+        return Tensor(self.type, self.shape)
 
 
 def is_constant(tensor: Tensor | None, *choices: float) -> bool:
     """Whether this is a constant of one element, which is one of these."""
-    data = values(tensor)
+    data = None if tensor is None else tensor.data
     return data is not None and data.size == 1 and data.item() in choices
 
 
@@ -83,10 +76,26 @@ class Operator:
     options: Any = None
     version: int = 1
 
-    @property
-    def is_custom(self) -> bool:
-        """Whether the name is no builtin operator's."""
-        return not hasattr(Builtin, self.name)
+    @classmethod
+    def builtin(
+        cls, name: str, inputs: Sequence[Tensor | None], *outputs: Tensor, **options: Any
+    ) -> "Operator":
+        """A builtin operator with these fields of its options."""
+        operator = cls(name, [], list(outputs))
+        operator.become(name, inputs, **options)
+        return operator
+
+    def become(self, name: str, inputs: Sequence[Tensor | None], **options: Any) -> None:
+        """Compute the same results as another builtin operator, in place."""
+        self.name, self.inputs, self.version = name, list(inputs), 1
+        # The options of SPLIT_V are SplitVOptionsT; some operators have none.
+        kind = getattr(schema, name.title().replace("_", "") + "OptionsT", None)
+        self.options = kind and kind(**options)
+
+    def constant(self, position: int) -> np.ndarray | None:
+        """The values of an input; `None` where it is no constant, or left out."""
+        tensor = self.inputs[position] if position < len(self.inputs) else None
+        return None if tensor is None else tensor.data
 
 
 @dataclass(eq=False)
@@ -100,23 +109,24 @@ class Graph:
 
     def tensors(self) -> list[Tensor]:
         """All tensors in use, the graph's inputs first."""
-        found = dict.fromkeys(self.inputs)
+        used: list[Tensor | None] = [*self.inputs]
         for operator in self.operators:
-            found.update(dict.fromkeys(t for t in operator.inputs if t is not None))
-            found.update(dict.fromkeys(operator.outputs))
-        found.update(dict.fromkeys(self.outputs))
-        return list(found)
+            used += [*operator.inputs, *operator.outputs]
+        return [tensor for tensor in dict.fromkeys([*used, *self.outputs]) if tensor is not None]
 
-    def producer(self, tensor: Tensor | None) -> Operator | None:
-        """The operator that computes this tensor."""
-        return next((op for op in self.operators if tensor in op.outputs), None)
+    def producer(self, tensor: Tensor | None, *names: str) -> Operator | None:
+        """The operator that computes this tensor, if it has one of these names, where given."""
+        found = next((op for op in self.operators if tensor in op.outputs), None)
+        return found if found is None or not names or found.name in names else None
 
-    def consumers(self, tensor: Tensor) -> Iterator[tuple[Operator, int]]:
+    def consumers(self, tensor: Tensor | None) -> list[tuple[Operator, int]]:
         """The operators that read this tensor, and as which input."""
-        for operator in self.operators:
-            for position, source in enumerate(operator.inputs):
-                if source is tensor:
-                    yield operator, position
+        return [
+            (operator, position)
+            for operator in self.operators
+            for position, source in enumerate(operator.inputs)
+            if source is tensor
+        ]
 
     def replace(self, old: Tensor, new: Tensor) -> None:
         """Let all that reads `old` read `new`."""
@@ -124,14 +134,17 @@ class Graph:
             operator.inputs = [new if t is old else t for t in operator.inputs]
         self.outputs = [new if t is old else t for t in self.outputs]
 
-    def prune(self) -> None:
-        """Remove the operators whose results nothing needs."""
-        needed = set(self.outputs)
+    def rewrite(self, change: Callable[["Graph", Operator], None], *names: str) -> None:
+        """Let `change` look at every operator of these names; remove what nothing needs then."""
+        for operator in list(self.operators):
+            if operator.name in names:
+                change(self, operator)
+        needed: set[Tensor | None] = set(self.outputs)
         kept = []
         for operator in reversed(self.operators):
             if needed.intersection(operator.outputs):
                 kept.append(operator)
-                needed.update(t for t in operator.inputs if t is not None)
+                needed.update(operator.inputs)
         self.operators = kept[::-1]
 
 
@@ -145,7 +158,7 @@ def parse(file: bytes) -> Graph:
     if len(file) < 8 or file[4:8] != b"TFL3":
         raise ConversionError("this is no .tflite file")
     try:
-        return _graph(schema.ModelT.InitFromPackedBuf(file, 0))
+        return _graph(schema.ModelT.InitFromPackedBuf(file))
     except ConversionError:
         raise
     except Exception as error:  # whatever the offsets of a corrupted file lead to
@@ -155,44 +168,35 @@ def parse(file: bytes) -> Graph:
 def _graph(model: Any) -> Graph:
     if len(model.subgraphs) != 1:
         raise ConversionError("models with control flow (several subgraphs) cannot be converted")
-    subgraph = model.subgraphs[0]
-    tensors = [_tensor(tensor, model.buffers) for tensor in subgraph.tensors]
-    operators = []
-    for packed in subgraph.operators:
-        code = model.operatorCodes[packed.opcodeIndex]
-        builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
-        custom = builtin == Builtin.CUSTOM
-        operators.append(
-            Operator(
-                code.customCode.decode() if custom else _NAMES[builtin],
-                [tensors[i] if i >= 0 else None for i in packed.inputs],
-                [tensors[i] for i in packed.outputs],
-                _bytes(packed.customOptions) if custom else packed.builtinOptions,
-                code.version,
-            )
-        )
+    (subgraph,) = model.subgraphs
+    contents = [_bytes(buffer.data) for buffer in model.buffers]
+    tensors = [_tensor(tensor, contents[tensor.buffer]) for tensor in subgraph.tensors]
     return Graph(
         [tensors[i] for i in subgraph.inputs],
         [tensors[i] for i in subgraph.outputs],
-        operators,
-        {
-            entry.name.decode(): _bytes(model.buffers[entry.buffer].data)
-            for entry in model.metadata or []
-        },
+        [_operator(op, model.operatorCodes[op.opcodeIndex], tensors) for op in subgraph.operators],
+        {entry.name.decode(): contents[entry.buffer] for entry in model.metadata or []},
     )
 
 
-def _tensor(packed: Any, buffers: list[Any]) -> Tensor:
-    shape = tuple(int(size) for size in packed.shape) if packed.shape is not None else ()
+def _tensor(packed: Any, content: bytes) -> Tensor:
+    shape = tuple(map(int, () if packed.shape is None else packed.shape))
     tensor = Tensor(packed.type, shape)
     if packed.quantization is not None and packed.quantization.scale is not None:
         tensor.quantization = packed.quantization
-    data = buffers[packed.buffer].data
-    if data is not None and len(data):
+    if content:
         if packed.type not in _DTYPES:
             raise ConversionError(f"constants of TensorType {packed.type} cannot be converted")
-        tensor.data = np.frombuffer(_bytes(data), _DTYPES[packed.type]).reshape(shape)
+        tensor.data = np.frombuffer(content, _DTYPES[packed.type]).reshape(shape)
     return tensor
+
+
+def _operator(packed: Any, code: Any, tensors: list[Tensor]) -> Operator:
+    name, options = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)], packed.builtinOptions
+    if name == "CUSTOM":
+        name, options = code.customCode.decode(), _bytes(packed.customOptions)
+    inputs = [tensors[i] if i >= 0 else None for i in packed.inputs]
+    return Operator(name, inputs, [tensors[i] for i in packed.outputs], options, code.version)
 
 
 def _bytes(data: Any) -> bytes:

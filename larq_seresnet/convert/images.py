@@ -1,16 +1,16 @@
 """Images to verify files with."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert.errors import ConversionError
-from larq_seresnet.datasets import load_images
+from larq_seresnet.datasets import display_name, load_images
+from larq_seresnet.errors import ConversionError, UserError
 
-COUNT = 500  # of large images fewer: of as many pixels as so many of 64x64, but at least 100
-_DEFAULT_DATASET = "cifar10"
+_COUNT = 500  # of large images fewer: of as many pixels as so many of 64x64, but at least 100
 
 
 def verification_images(
@@ -31,19 +31,14 @@ def verification_images(
             found = ", ".join(str(x.shape) for x in given)
             raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
         return given, "given"
-    real = _test_images(dataset or _DEFAULT_DATASET)
-    count = max(100, min(COUNT, COUNT * 64 * 64 * 3 // max(map(math.prod, shapes))))
-    if real is not None and [real.shape[1:]] == shapes:
-        return [real[:count]], dataset or _DEFAULT_DATASET
+    count = max(100, min(_COUNT, _COUNT * 64 * 64 * 3 // max(map(math.prod, shapes))))
+    with contextlib.suppress(UserError):  # it is not on disk
+        if dataset and len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] in (1, 3):
+            return [load_images(dataset, count=count, shape=shapes[0])], display_name(dataset)
+        test = load_images("cifar10", count=count)
+        if [test.shape[1:]] == shapes:
+            return [test], "cifar10"
     return [_synthetic((count, *shape)) for shape in shapes], "synthetic"
-
-
-def _test_images(dataset: str) -> np.ndarray | None:
-    """The first test images of a data set, or `None` where it is not on disk."""
-    try:
-        return load_images(dataset, count=COUNT)
-    except ValueError:
-        return None
 
 
 def _synthetic(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,13 +1,13 @@
-"""What the converter needs of Keras models: float32 copies, logits and gates."""
+"""What the converter needs of Keras models: float32 copies, logits, gates and batch norms."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert.errors import ConversionError
-from larq_seresnet.layers import SqueezeExcite
+from larq_seresnet import attention
+from larq_seresnet._tensorflow import lq, tf
+from larq_seresnet.errors import ConversionError
 from larq_seresnet.models import to_float32
 from larq_seresnet.nested import flat
 
@@ -32,22 +32,27 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     return to_float32(model)
 
 
+def has_binary_activations(model: tf.keras.Model) -> bool:
+    """Whether a layer binarizes its inputs or its outputs."""
+    return any(
+        getattr(module, "input_quantizer", None) is not None
+        or isinstance(getattr(module, "activation", None), lq.quantizers.Quantizer)
+        for module in model.submodules
+    )
+
+
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs, in front of the softmax where there is one, for all images."""
-    outputs = [_before_softmax(tensor) for tensor in model.outputs]
-    return _apply(tf.keras.Model(model.inputs, outputs), images)
-
-
-def has_gates(model: tf.keras.Model) -> bool:
-    """Whether the model binarizes gates at inference."""
-    return bool(_attention(model))
+    return _apply(model, [_before_softmax(tensor) for tensor in model.outputs], images)
 
 
 def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The pre-activations z of all binarized gates, in the order of the layers."""
-    layers = _attention(model)
-    inputs = _apply(tf.keras.Model(model.inputs, [layer.input for layer in layers]), images)
-    return [layer.preactivation(maps).numpy() for layer, maps in zip(layers, inputs, strict=True)]
+    """The pre-activations z of all gates that are binarized, in the order of the layers."""
+    modules = [module for module in attention.modules(model) if module.fmb.enabled]
+    if not modules:
+        return []
+    inputs = _apply(model, [module.input for module in modules], images)
+    return [m.preactivation(maps).numpy() for m, maps in zip(modules, inputs, strict=True)]
 
 
 def divisors(model: tf.keras.Model) -> list[np.ndarray]:
@@ -67,15 +72,8 @@ def norms(model: tf.keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
             beta = layer.beta.numpy() if layer.center else np.zeros_like(mean)
             scale = gamma * (1 / np.sqrt(variance + np.float32(layer.epsilon)))
             if scale.all():
-                shift = beta.astype(np.float64) / scale - mean
-                found.append((shift, scale))
+                found.append((beta.astype(np.float64) / scale - mean, scale))
     return found
-
-
-def _attention(model: tf.keras.Model) -> list[SqueezeExcite]:
-    return [
-        layer for layer in model.layers if isinstance(layer, SqueezeExcite) and layer.fmb.enabled
-    ]
 
 
 def _before_softmax(output: Any) -> Any:
@@ -92,10 +90,14 @@ def _before_softmax(output: Any) -> Any:
     return result
 
 
-def _apply(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _apply(
+    model: tf.keras.Model, outputs: list[Any], images: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """The values of these tensors of the model, for all images."""
+    part = tf.keras.Model(model.inputs, outputs)
     results = []
     for start in range(0, len(images[0]), _BATCH):
         batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
-        outputs = model(batch if len(batch) > 1 else batch[0], training=False)
-        results.append([np.asarray(y) for y in tf.nest.flatten(outputs)])
+        values = part(batch if len(batch) > 1 else batch[0], training=False)
+        results.append([np.asarray(y) for y in tf.nest.flatten(values)])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

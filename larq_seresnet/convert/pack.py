@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
 
-from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType, values
+from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
 
 # Operators with a kernel, and the axis of its output channels.
 _CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "DEPTHWISE_CONV_2D": -1}
@@ -31,31 +30,18 @@ _WORTH_MERGING = 4  # vectors
 
 
 @dataclass(eq=False)
-class _Kernel:
-    """A binary kernel: `tensor` is sign * scale, channels along the first or last axis."""
-
-    tensor: Tensor
-    sign: np.ndarray
-    scale: np.ndarray
-
-
-@dataclass(eq=False)
 class _Group:
-    """Kernels that are unpacked together, one above the other along the first axis."""
+    """Kernels that are unpacked together, one above the other along the first axis.
 
-    kernels: list[_Kernel]
+    Attributes:
+        kernels: The tensors.
+        negative: Which of their elements are negative.
+        scale: What the signs are multiplied by; it broadcasts to their shape.
+    """
 
-    @property
-    def negative(self) -> np.ndarray:
-        """Which elements are negative."""
-        return np.concatenate([kernel.sign < 0 for kernel in self.kernels])
-
-    @property
-    def scale(self) -> np.ndarray:
-        """What the signs are multiplied by: it broadcasts to their shape."""
-        scales = [kernel.scale for kernel in self.kernels]
-        scale = scales[0] if len(scales) == 1 else np.concatenate(scales)
-        return scale.ravel()[:1].reshape([1] * scale.ndim) if np.ptp(scale) == 0 else scale
+    kernels: list[Tensor]
+    negative: np.ndarray
+    scale: np.ndarray
 
 
 def pack(graph: Graph, target: str) -> None:
@@ -65,9 +51,7 @@ def pack(graph: Graph, target: str) -> None:
         graph: Its kernels are float32 constants.
         target: "lce" or "litert".
     """
-    groups = _groups(graph)
-    unpack = {"lce": _unpack_lce, "litert": _unpack_litert}[target]
-    unpack(graph, groups)
+    {"lce": _unpack_lce, "litert": _unpack_litert}[target](graph, _groups(graph))
     _merge_vectors(graph)
 
 
@@ -76,54 +60,54 @@ def _groups(graph: Graph) -> list[_Group]:
     found = defaultdict(list)
     for tensor in graph.tensors():
         axis = _kernel_axis(graph, tensor)
-        kernel = None if axis is None else _binary_kernel(tensor, axis)
-        if kernel is not None:
-            unscaled = bool((kernel.scale == 1).all())
-            found[(tensor.shape[1:], unscaled) if axis == 0 else tensor].append(kernel)
-    groups = [_Group(kernels) for kernels in found.values()]
-    return [group for group in groups if _saves(group)]
+        data = np.asarray(tensor.data)
+        scale = None if axis is None else _scale(data, axis)
+        if scale is not None:
+            shared = (tensor.shape[1:], bool((scale == 1).all()))
+            found[shared if axis == 0 else tensor].append((tensor, np.signbit(data), scale))
+    groups = []
+    for members in found.values():
+        kernels, signs, scales = zip(*members, strict=True)
+        negative, scale = np.concatenate(signs), np.concatenate(scales)
+        if np.ptp(scale) == 0:
+            scale = scale.ravel()[:1].reshape([1] * scale.ndim)
+        scale_bytes = 0 if (scale == 1).all() else scale.nbytes
+        if negative.size // 8 + scale_bytes + _OVERHEAD < 4 * negative.size:
+            groups.append(_Group(list(kernels), negative, scale))
+    return groups
 
 
 def _kernel_axis(graph: Graph, tensor: Tensor) -> int | None:
     """The axis of the output channels, where this is a float kernel and nothing else."""
     if tensor.data is None or tensor.type != TensorType.FLOAT32 or tensor.data.ndim < 2:
         return None
-    uses = list(graph.consumers(tensor))
+    uses = graph.consumers(tensor)
     axes = {_CHANNEL_AXIS.get(operator.name) for operator, _ in uses}
     only_kernel = all(position == _KERNEL for _, position in uses)
     return axes.pop() if len(axes) == 1 and only_kernel else None
 
 
-def _binary_kernel(tensor: Tensor, axis: int) -> _Kernel | None:
-    data = np.asarray(tensor.data)
-    others = tuple(i for i in range(data.ndim) if i != axis % data.ndim)
-    magnitude = np.abs(data)
+def _scale(kernel: np.ndarray, axis: int) -> np.ndarray | None:
+    """The magnitude of each output channel, where it is the same for all elements."""
+    magnitude = np.abs(kernel)
+    others = tuple(i for i in range(kernel.ndim) if i != axis % kernel.ndim)
     scale = magnitude.max(axis=others, keepdims=True)
-    if not (magnitude == scale).all():
-        return None
-    return _Kernel(tensor, np.where(np.signbit(data), -1, 1), scale)
-
-
-def _saves(group: _Group) -> bool:
-    floats = 4 * group.negative.size
-    scales = 0 if (group.scale == 1).all() else group.scale.nbytes
-    return group.negative.size // 8 + scales + _OVERHEAD < floats
+    return scale if (magnitude == scale).all() else None
 
 
 def _unpack_lce(graph: Graph, groups: Sequence[_Group]) -> None:
     for group in groups:
-        negative = group.negative
-        flat = negative.reshape(1, -1)
-        padded, dense = _words(negative), _words(flat)
+        flat = group.negative.reshape(1, -1)
+        padded, dense = _words(group.negative), _words(flat)
+        signs = Tensor(TensorType.FLOAT32, group.negative.shape)
+        operators = []
         if padded.nbytes <= dense.nbytes + _RESHAPE:
-            packed, shape = padded, negative.shape
+            operators.append(Operator("LceDequantize", [Tensor.constant(padded)], [signs], b""))
         else:
-            packed, shape = dense, flat.shape
-        bits = Tensor(TensorType.FLOAT32, shape)
-        operators = [Operator("LceDequantize", [Tensor.constant(packed)], [bits], b"")]
-        if bits.shape != negative.shape:
-            operators.append(_reshape(bits, Tensor(TensorType.FLOAT32, negative.shape)))
-        _restore(graph, group, operators)
+            bits = Tensor(TensorType.FLOAT32, flat.shape)
+            operators.append(Operator("LceDequantize", [Tensor.constant(dense)], [bits], b""))
+            operators.append(_reshape(bits, signs))
+        _restore(graph, group, signs, operators)
 
 
 def _words(negative: np.ndarray) -> np.ndarray:
@@ -136,19 +120,20 @@ def _unpack_litert(graph: Graph, groups: Sequence[_Group]) -> None:
     if not groups:
         return
     filled = [_whole_bytes(group.negative) for group in groups]
-    packed = [np.packbits(negative.ravel(), bitorder="little") for negative in filled]
-    table, operators = _table()
+    packed = [np.packbits(negative, bitorder="little") for negative in filled]
     indices = Tensor.constant(np.concatenate(packed))
     positions = Tensor(TensorType.INT32, indices.shape)
     bits = Tensor(TensorType.FLOAT32, (*indices.shape, 8))
+    table, operators = _table()
     operators += [
-        Operator("CAST", [indices], [positions], schema.CastOptionsT()),
-        Operator("GATHER", [table, positions], [bits], schema.GatherOptionsT()),
+        Operator.builtin("CAST", [indices], positions),
+        Operator.builtin("GATHER", [table, positions], bits),
     ]
     parts, split = _split(bits, [content.size for content in packed])
     graph.operators[:0] = operators + split
     for group, part, negative in zip(groups, parts, filled, strict=True):
-        _restore(graph, group, [_reshape(part, Tensor(TensorType.FLOAT32, negative.shape))])
+        signs = Tensor(TensorType.FLOAT32, negative.shape)
+        _restore(graph, group, signs, [_reshape(part, signs)])
 
 
 def _whole_bytes(negative: np.ndarray) -> np.ndarray:
@@ -166,44 +151,40 @@ def _table() -> tuple[Tensor, list[Operator]]:
     both = Tensor(TensorType.INT8, (16, 16, 8))
     rows = Tensor(TensorType.INT8, (256, 8))
     table = Tensor(TensorType.FLOAT32, (256, 8))
-    concatenation = schema.ConcatenationOptionsT()
-    concatenation.axis = 2
-    return table, [
-        Operator("BROADCAST_TO", [Tensor.constant(signs[None]), size], [low], version=2),
-        Operator("BROADCAST_TO", [Tensor.constant(signs[:, None]), size], [high], version=2),
-        Operator("CONCATENATION", [low, high], [both], concatenation),
+    operators = [
+        Operator.builtin("BROADCAST_TO", [Tensor.constant(signs[None]), size], low),
+        Operator.builtin("BROADCAST_TO", [Tensor.constant(signs[:, None]), size], high),
+        Operator.builtin("CONCATENATION", [low, high], both, axis=2),
         _reshape(both, rows),
-        Operator("CAST", [rows], [table], schema.CastOptionsT()),
+        Operator.builtin("CAST", [rows], table),
     ]
+    for operator in operators[:2]:
+        operator.version = 2  # the first one for INT8
+    return table, operators
 
 
-def _restore(graph: Graph, group: _Group, operators: list[Operator]) -> None:
-    """Make kernels of the signs that the last operator gives, before their first use."""
-    kernels = [kernel.tensor for kernel in group.kernels]
-    (signs,) = operators[-1].outputs
-    rows, scale = [kernel.shape[0] for kernel in kernels], group.scale
+def _restore(graph: Graph, group: _Group, signs: Tensor, operators: list[Operator]) -> None:
+    """Make kernels of the signs that the operators give, before their first use."""
+    rows, scale = [kernel.shape[0] for kernel in group.kernels], group.scale
     filler = signs.shape[0] - sum(rows)
     if filler:
         rows.append(filler)
         if len(scale) > 1:
-            scale = np.concatenate([scale, np.ones((filler, *scale.shape[1:]), np.float32)])
+            scale = np.pad(scale, [(0, filler)] + [(0, 0)] * (scale.ndim - 1), constant_values=1)
     if (scale != 1).any():
-        scaled = Tensor(TensorType.FLOAT32, signs.shape)
-        inputs: list[Tensor | None] = [signs, Tensor.constant(scale)]
-        operators.append(Operator("MUL", inputs, [scaled], schema.MulOptionsT()))
+        scaled = signs.like()
+        operators.append(Operator.builtin("MUL", [signs, Tensor.constant(scale)], scaled))
         signs = scaled
     parts, split = _split(signs, rows)
-    operators += split
-    uses = [graph.operators.index(op) for kernel in kernels for op, _ in graph.consumers(kernel)]
-    graph.operators[min(uses) : min(uses)] = operators
-    for kernel, part in zip(kernels, parts, strict=False):
+    readers = {operator for kernel in group.kernels for operator, _ in graph.consumers(kernel)}
+    first = min(map(graph.operators.index, readers))
+    graph.operators[first:first] = operators + split
+    for kernel, part in zip(group.kernels, parts, strict=False):
         graph.replace(kernel, part)
 
 
 def _reshape(source: Tensor, result: Tensor) -> Operator:
-    options = schema.ReshapeOptionsT()
-    options.newShape = result.shape
-    return Operator("RESHAPE", [source], [result], options)
+    return Operator.builtin("RESHAPE", [source], result, newShape=result.shape)
 
 
 def _split(source: Tensor, sizes: Sequence[int]) -> tuple[list[Tensor], list[Operator]]:
@@ -212,12 +193,10 @@ def _split(source: Tensor, sizes: Sequence[int]) -> tuple[list[Tensor], list[Ope
         return [source], []
     axis = Tensor.constant(np.int32(0))
     parts = [Tensor(source.type, (size, *source.shape[1:])) for size in sizes]
-    options = schema.SplitOptionsT() if len(set(sizes)) == 1 else schema.SplitVOptionsT()
-    options.numSplits = len(sizes)
-    if len(set(sizes)) == 1:
-        return parts, [Operator("SPLIT", [axis, source], list(parts), options)]
-    lengths = Tensor.constant(np.array(sizes, np.int32))
-    return parts, [Operator("SPLIT_V", [source, lengths, axis], list(parts), options)]
+    name, inputs = "SPLIT", [axis, source]
+    if len(set(sizes)) > 1:
+        name, inputs = "SPLIT_V", [source, Tensor.constant(np.array(sizes, np.int32)), axis]
+    return parts, [Operator.builtin(name, inputs, *parts, numSplits=len(sizes))]
 
 
 def _merge_vectors(graph: Graph) -> None:
@@ -241,7 +220,7 @@ def _may_be_computed(graph: Graph, tensor: Tensor) -> bool:
         or (
             position == _BIAS
             and operator.name in _CHANNEL_AXIS
-            and values(operator.inputs[_KERNEL]) is None
+            and operator.constant(_KERNEL) is None
         )
         for operator, position in graph.consumers(tensor)
     )

@@ -1,4 +1,4 @@
-"""Where the bytes of a `.tflite` file are, read off the file."""
+"""Where the bytes of a `.tflite` file are."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from larq_seresnet._tensorflow import lq
 from larq_seresnet.convert import converters
 from larq_seresnet.convert.conversion import Conversion
-from larq_seresnet.convert.graph import Graph, Tensor, parse
+from larq_seresnet.convert.graph import Graph, Tensor
 
 _KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "LceBconv2d"}
-_UNPACKS = {"LceDequantize", "GATHER"}
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class Comparison:
     Attributes:
         file: The converted file.
         operators: How many operators it has.
-        float32: The target's own converter's file, with float32 weights (of fully binary networks:
-            TensorFlow Lite's).
+        float32: TensorFlow Lite's file, with float32 weights.
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
         larq_summary: The weights as Larq counts them; there is no such file.
@@ -59,25 +57,17 @@ class Comparison:
     larq_summary: int
 
 
-def sizes(file: bytes) -> Sizes:
-    """Take a file apart.
-
-    Raises:
-        ConversionError: It is no readable `.tflite` file.
-    """
-    graph = parse(file)
-    constants: dict[bytes, str] = {}
+def sizes(graph: Graph, total: int) -> Sizes:
+    """What the parts of a graph take of the `total` bytes of its file."""
+    constants: dict[bytes, str] = {}  # equal ones are stored once
     for tensor in graph.tensors():
         if tensor.data is not None:
-            # Equal constants are stored once.
             constants.setdefault(tensor.data.tobytes(), _kind(graph, tensor))
-    kinds = {
-        kind: sum(len(content) for content, k in constants.items() if k == kind)
-        for kind in ("packed_weights", "scales", "batch_norm", "tables", "other_weights")
-    }
-    metadata = sum(map(len, graph.metadata.values()))
-    rest = len(file) - sum(kinds.values()) - metadata
-    return Sizes(**kinds, metadata=metadata, graph=rest, total=len(file))
+    kinds = dict.fromkeys(("packed_weights", "scales", "batch_norm", "tables", "other_weights"), 0)
+    for content, kind in constants.items():
+        kinds[kind] += len(content)
+    kinds["metadata"] = sum(map(len, graph.metadata.values()))
+    return Sizes(**kinds, graph=total - sum(kinds.values()), total=total)
 
 
 def _kind(graph: Graph, constant: Tensor) -> str:
@@ -86,29 +76,27 @@ def _kind(graph: Graph, constant: Tensor) -> str:
     while frontier:
         tensor = frontier.pop(0)
         for operator, position in graph.consumers(tensor):
-            if operator.name in _UNPACKS and (operator.name != "GATHER" or position == 1):
+            if operator.name == "LceDequantize" or (operator.name, position) == ("GATHER", 1):
                 return "packed_weights"
             if operator.name in _KERNELS:
-                if position == 1:
-                    binary = operator.name == "LceBconv2d" or tensor is not constant
-                    return "packed_weights" if binary else "other_weights"
-                return "batch_norm"
+                if position != 1:
+                    return "batch_norm"
+                binary = operator.name == "LceBconv2d" or tensor is not constant
+                return "packed_weights" if binary else "other_weights"
             if operator.name in ("MUL", "ADD", "SUB", "DIV"):
                 other = operator.inputs[1 - position]
-                return "scales" if other is None or _is_unpacked(graph, other) else "batch_norm"
-            if operator.name in ("CAST", "RESHAPE") or (
-                operator.name == "SPLIT_V" and position == 0
-            ):
+                return "scales" if _is_unpacked(graph, other) else "batch_norm"
+            if operator.name in ("CAST", "RESHAPE") or (operator.name, position) == ("SPLIT_V", 0):
                 frontier += operator.outputs
     return "tables"
 
 
-def _is_unpacked(graph: Graph, tensor: Tensor) -> bool:
+def _is_unpacked(graph: Graph, tensor: Tensor | None) -> bool:
     """Whether this depends on constants only."""
+    if tensor is None or tensor.data is not None:
+        return True
     producer = graph.producer(tensor)
-    if producer is None:
-        return tensor.data is not None
-    return all(t is None or _is_unpacked(graph, t) for t in producer.inputs)
+    return producer is not None and all(_is_unpacked(graph, t) for t in producer.inputs)
 
 
 def compare_sizes(conversion: Conversion, target: str) -> Comparison:
@@ -116,14 +104,13 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
     own = {target: conversion.unpacked}
     for other in {"lce", "litert"} - {target}:
         own[other] = converters.run_converter(conversion.model, other)
-    profile = lq.models.ModelProfile(conversion.model)
     return Comparison(
-        sizes(conversion.file),
-        len(parse(conversion.file).operators),
+        sizes(conversion.graph, len(conversion.file)),
+        len(conversion.graph.operators),
         len(own["litert"]),
         len(own["lce"]),
-        len(converters.dynamic_range_int8(conversion.model)),
-        int(profile.memory / 8),
+        len(converters.run_converter(conversion.model, "int8")),
+        int(lq.models.ModelProfile(conversion.model).memory / 8),
     )
 
 
@@ -134,19 +121,17 @@ def as_json(comparison: Comparison) -> str:
 
 def as_table(comparison: Comparison) -> str:
     """Two tables for the screen: the file by kind, and its competitors."""
+    total = comparison.file.total
     lines = ["bytes      %  of the file"]
     for kind, count in asdict(comparison.file).items():
-        name = kind.replace("_", " ")
-        share = 100 * count / comparison.file.total
-        lines.append(f"{count:9,} {share:5.1f}  {name}")
+        lines.append(f"{count:9,} {100 * count / total:5.1f}  {kind.replace('_', ' ')}")
     lines += ["", "    bytes  ratio  the same network"]
-    others = {
-        "this file": comparison.file.total,
-        "float32 file (TensorFlow Lite's converter)": comparison.float32,
-        "LCE's own output": comparison.lce,
-        "dynamic-range int8 (TensorFlow Lite's converter)": comparison.dynamic_range_int8,
-        "Larq's summary (weights, no file)": comparison.larq_summary,
-    }
-    for name, count in others.items():
-        lines.append(f"{count:9,} {count / comparison.file.total:6.2f}  {name}")
+    for name, count in (
+        ("this file", total),
+        ("float32 file (TensorFlow Lite's converter)", comparison.float32),
+        ("LCE's own output", comparison.lce),
+        ("dynamic-range int8 (TensorFlow Lite's converter)", comparison.dynamic_range_int8),
+        ("Larq's summary (weights, no file)", comparison.larq_summary),
+    ):
+        lines.append(f"{count:9,} {count / total:6.2f}  {name}")
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from larq_seresnet.console import silence
-from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.errors import ConversionError
 
 
 def run(file: bytes, target: str, images: Sequence[np.ndarray]) -> list[np.ndarray]:

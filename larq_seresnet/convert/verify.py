@@ -13,15 +13,15 @@ things make honest files deviate, and both are counted and never hidden:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import graph as graphs
 from larq_seresnet.convert import keras_models, writer
-from larq_seresnet.convert.errors import ConversionError
+from larq_seresnet.convert.graph import Graph, Tensor
 from larq_seresnet.convert.runners import run
+from larq_seresnet.errors import ConversionError
 
 TOLERANCE = 1e-4
 _MAY_DEVIATE = 0.01  # of the images
@@ -61,7 +61,7 @@ class Verification:
 
 
 class Reference:
-    """The Keras model's outputs, to compare files with.
+    """The Keras model's outputs, to compare graphs with.
 
     Args:
         model: In float32.
@@ -75,43 +75,44 @@ class Reference:
         if not all(np.isfinite(values).all() for values in self._logits):
             raise ConversionError("the Keras model's outputs are not finite: nothing to compare")
 
-    def compare(self, file: bytes) -> Verification:
-        """Run the file on all images."""
-        graph = graphs.parse(file)
-        outputs = len(graph.outputs)
-        graph.outputs += [_before_softmax(graph, tensor) for tensor in graph.outputs]
-        results = run(writer.to_bytes(graph), self._target, self._images)
-        errors = np.max(
-            [
-                _relative_errors(expected, found)
-                for expected, found in zip(self._logits, results[outputs:], strict=True)
-            ],
-            axis=0,
-        )
-        few = [x[:2] for x in self._images]
-        for expected, found in zip(results, run(file, self._target, few), strict=False):
-            if not np.allclose(expected[: len(found)], found, rtol=TOLERANCE, atol=TOLERANCE):
-                raise ConversionError("the file's outputs depend on what else is read out of it")
+    def compare(self, graph: Graph) -> tuple[Verification, list[np.ndarray]]:
+        """Run the graph on all images; returns its outputs as well."""
+        logits = [_before_softmax(graph, output) for output in graph.outputs]
+        found = self._run(graph, [*graph.outputs, *logits], self._images)
+        outputs, found = found[: len(logits)], found[len(logits) :]
+        errors = np.max(list(map(_relative_errors, self._logits, found)), axis=0)
         agree = errors <= TOLERANCE
         ties = self._ties(graph, ~agree) if not agree.all() else 0
-        return Verification(
-            len(errors),
-            int((~agree).sum()) - ties,
-            ties,
-            float(errors[agree].max(initial=0.0)),
-            sum(math.prod(x.shape) for x in _compared(graph)),
-        )
+        deviating = int((~agree).sum()) - ties
+        error = float(errors[agree].max(initial=0.0))
+        values = sum(math.prod(x.shape) for x in _compared(graph))
+        return Verification(len(errors), deviating, ties, error, values), outputs
 
-    def _ties(self, graph: graphs.Graph, chosen: np.ndarray) -> int:
+    def confirm(self, file: bytes, outputs: Sequence[np.ndarray]) -> None:
+        """Check on a few images that the file itself gives these outputs.
+
+        Raises:
+            ConversionError: They depend on what else is read out of the graph.
+        """
+        few = [x[:10] for x in self._images]
+        for expected, found in zip(outputs, run(file, self._target, few), strict=True):
+            if not np.allclose(expected[: len(found)], found, rtol=TOLERANCE, atol=TOLERANCE):
+                raise ConversionError("the file's outputs depend on what else is read out of it")
+
+    def _run(
+        self, graph: Graph, outputs: list[Tensor], images: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """What a file of the graph gives that has these outputs."""
+        return run(writer.to_bytes(replace(graph, outputs=outputs)), self._target, images)
+
+    def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
-        if not keras_models.has_gates(self._model):
-            return 0
         images = [x[chosen] for x in self._images]
         expected = keras_models.gates(self._model, images)
-        graph.outputs = _gate_inputs(graph)
-        if [z.shape[1:] for z in expected] != [t.shape[1:] for t in graph.outputs]:
+        inputs = _gate_inputs(graph)
+        if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in inputs]:
             return 0
-        found = run(writer.to_bytes(graph), self._target, images)
+        found = self._run(graph, inputs, images)
         return sum(
             _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
         )
@@ -125,22 +126,20 @@ def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
     return False
 
 
-def _gate_inputs(graph: graphs.Graph) -> list[graphs.Tensor]:
+def _gate_inputs(graph: Graph) -> list[Tensor]:
     """What is compared with 0 for one value per channel."""
     return [x for x in _compared(graph) if x.shape[1:-1] == (1, 1)]
 
 
-def _compared(graph: graphs.Graph) -> list[graphs.Tensor]:
+def _compared(graph: Graph) -> list[Tensor]:
     """What is compared with 0."""
     comparisons = [op for op in graph.operators if op.name in ("GREATER_EQUAL", "LceQuantize")]
     return [x for op in comparisons if (x := op.inputs[0]) is not None]
 
 
-def _before_softmax(graph: graphs.Graph, output: graphs.Tensor) -> graphs.Tensor:
-    producer = graph.producer(output)
-    if producer is not None and producer.name == "SOFTMAX" and producer.inputs[0] is not None:
-        return producer.inputs[0]
-    return output
+def _before_softmax(graph: Graph, output: Tensor) -> Tensor:
+    softmax = graph.producer(output, "SOFTMAX")
+    return (softmax and softmax.inputs[0]) or output
 
 
 def _relative_errors(expected: np.ndarray, found: np.ndarray) -> np.ndarray:

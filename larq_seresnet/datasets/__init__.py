@@ -7,7 +7,6 @@
 The networks standardize by themselves, so nothing here touches the pixels' scale.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,16 +112,9 @@ def load_images(
     return read(name, split, count, shape=shape, download=False)[0]
 
 
-def known_dataset(model: str, metadata: Mapping[str, Any], dataset: str | None) -> str:
-    """`dataset`, or else the one that the model's metadata say it was trained on.
-
-    Raises:
-        UserError: Neither says one.
-    """
-    found = dataset or metadata.get("dataset")
-    if not found:
-        raise UserError(f"which images {model} was trained on is not known: say --dataset")
-    return found
+def display_name(name: str) -> str:
+    """A data set's name for others, without the folders that it lies in."""
+    return Path(name).name if name not in SOURCES and Path(name).expanduser().exists() else name
 
 
 def _read_known(builder: Any, split: str, count: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -33,14 +33,11 @@ def eigencam(
     Raises:
         ValueError: There is no such layer, its output is no feature map, or the images do not fit.
     """
-    from larq_seresnet.eigencam.activations import Activations
+    from larq_seresnet.eigencam.activations import feature_maps
 
-    activations = Activations(model, layer)
-    batches = [
-        principal_component(activations(images[start : start + batch_size]))
-        for start in range(0, len(images), batch_size)
-    ]
-    return np.concatenate(batches)
+    return np.concatenate(
+        [principal_component(maps) for maps in feature_maps(model, layer, images, batch_size)]
+    )
 
 
 def principal_component(features: np.ndarray) -> np.ndarray:
@@ -55,9 +52,7 @@ def principal_component(features: np.ndarray) -> np.ndarray:
     images, rows, columns, channels = features.shape
     vectors = features.reshape(images, rows * columns, channels).astype(np.float64)
     vectors -= vectors.mean(axis=1, keepdims=True)
-    covariance = np.einsum("npc,npd->ncd", vectors, vectors, optimize=True)
-    direction = np.linalg.eigh(covariance)[1][:, :, -1]  # of the largest eigenvalue
-    scores = np.einsum("npc,nc->np", vectors, direction)
-    agreement = np.einsum("np,npc->n", scores, vectors)
-    scores *= np.where(agreement < 0, -1, 1)[:, None]
-    return scores.reshape(images, rows, columns).astype(np.float32)
+    covariance = vectors.swapaxes(1, 2) @ vectors
+    direction = np.linalg.eigh(covariance)[1][:, :, -1:]  # of the largest eigenvalue
+    direction *= np.where(direction.sum(axis=1, keepdims=True) < 0, -1, 1)
+    return (vectors @ direction).reshape(images, rows, columns).astype(np.float32)

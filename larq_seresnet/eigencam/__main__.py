@@ -1,31 +1,25 @@
 """python -m larq_seresnet.eigencam MODEL IMAGE..."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-from larq_seresnet.console import run_command, silence
-from larq_seresnet.files import write_atomically
+from larq_seresnet import console
+from larq_seresnet.files import replacing
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Draw heat maps; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m larq_seresnet.eigencam",
-        description="Show where in images a layer's activations vary most: "
+    parser = console.parser(
+        "eigencam",
+        "Show where in images a layer's activations vary most: "
         "writes IMAGE's name + _eigencam.png for each.",
     )
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="any Keras image model that takes raw pixels, as a .keras file; a run folder of "
-        "training.fit, or the name of a pretrained network",
+        help=f"{console.SOURCE}: any Keras image model that takes raw pixels",
     )
     parser.add_argument(
         "images", metavar="IMAGE", nargs="+", type=Path, help="PNG, JPEG, BMP, GIF or WebP"
@@ -34,8 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path(), metavar="FOLDER", help="made if need be (default: .)"
     )
-    args = parser.parse_args(arguments)
-    return run_command(lambda: _draw(args))
+    return console.run_command(parser, _draw, arguments)
 
 
 def _draw(args: argparse.Namespace) -> None:
@@ -43,7 +36,7 @@ def _draw(args: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         raise ValueError("two images have the same name: give them one after the other")
     args.out.mkdir(parents=True, exist_ok=True)
-    with silence():
+    with console.silence():
         from matplotlib import image as pictures
 
         from larq_seresnet import sources
@@ -57,9 +50,8 @@ def _draw(args: argparse.Namespace) -> None:
     for path, name in zip(args.images, names, strict=True):
         image = load_image(path, *shape)
         heatmap = eigencam(model, image[None], args.layer)[0]
-        file = io.BytesIO()
-        pictures.imsave(file, overlay(image, heatmap), format="png")
-        write_atomically(args.out / name, file.getvalue())
+        with replacing(args.out / name) as file:
+            pictures.imsave(file, overlay(image, heatmap))
         print(f"wrote {args.out / name}")
 
 

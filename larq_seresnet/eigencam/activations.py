@@ -1,6 +1,7 @@
 """The activations of one layer of a Keras model."""
 
 import difflib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -9,48 +10,38 @@ from larq_seresnet.attention import check_images
 from larq_seresnet.nested import flat
 
 
-class Activations:
-    """Computes a layer's feature maps from images.
-
-    Args:
-        model: Any functional or sequential model of one input, also with models in it.
-        layer: The layer's name; `None`: the last one with feature maps.
+def feature_maps(
+    model: tf.keras.Model, layer: str | None, images: np.ndarray, batch_size: int
+) -> Iterator[np.ndarray]:
+    """A layer's feature maps (images, rows, columns, channels), float32, batch by batch.
 
     Raises:
-        ValueError: There is no such layer, or its output is no feature map.
+        ValueError: There is no such layer, its output is no feature map, or the images do not fit.
     """
-
-    def __init__(self, model: tf.keras.Model, layer: str | None) -> None:
-        if len(model.inputs or ()) != 1:
-            raise ValueError("the model must have one input, whose shape is known")
-        model = flat(model)
-        maps = {one.name: one.output for one in model.layers if _is_feature_map(one)}
-        if layer is None and maps:
-            layer = list(maps)[-1]
-        if layer not in maps:
-            names = [one.name for one in model.layers]
-            if layer in names:
-                raise ValueError(
-                    f"the output of layer {layer!r} is no feature map "
-                    "(batch, rows, columns, channels)"
-                )
-            near = difflib.get_close_matches(str(layer), maps, n=3) or list(maps)[-5:]
+    if len(model.inputs or ()) != 1:
+        raise ValueError("the model must have one input, whose shape is known")
+    model = flat(model)
+    maps = {one.name: one.output for one in model.layers if _is_feature_map(one)}
+    if layer is None and maps:
+        layer = list(maps)[-1]
+    if layer not in maps:
+        if layer in [one.name for one in model.layers]:
             raise ValueError(
-                f"the model has no layer {layer!r}; layers with feature maps are, for instance, "
-                f"{', '.join(near)}"
+                f"the output of layer {layer!r} is no feature map (batch, rows, columns, channels)"
             )
-        self.layer = layer
-        self._model = tf.keras.Model(model.inputs, maps[layer])
-
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Feature maps (images, rows, columns, channels), float32."""
-        check_images(self._model, images)
-        maps = self._model(tf.constant(images, tf.float32), training=False)
-        return tf.cast(maps, tf.float32).numpy()
+        near = difflib.get_close_matches(str(layer), maps, n=3) or list(maps)[-5:]
+        raise ValueError(
+            f"the model has no layer {layer!r}; layers with feature maps are, for instance, "
+            f"{', '.join(near)}"
+        )
+    check_images(model, images)
+    part = tf.keras.Model(model.inputs, maps[layer])
+    for start in range(0, len(images), batch_size):
+        batch = tf.constant(images[start : start + batch_size], tf.float32)
+        yield tf.cast(part(batch, training=False), tf.float32).numpy()
 
 
 def _is_feature_map(layer: tf.keras.layers.Layer) -> bool:
-    if isinstance(layer, tf.keras.layers.InputLayer):
+    if isinstance(layer, tf.keras.layers.InputLayer) or len(layer.inbound_nodes) != 1:
         return False
-    shape = getattr(layer.output, "shape", ()) if len(layer.inbound_nodes) == 1 else ()
-    return len(shape) == 4
+    return len(getattr(layer.output, "shape", ())) == 4

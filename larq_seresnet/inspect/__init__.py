@@ -27,6 +27,11 @@ class GateStatistics:
     channels: int
 
     @property
+    def pruned(self) -> int:
+        """Channels that pruning has removed."""
+        return self.channels - len(self.on)
+
+    @property
     def always_on(self) -> int:
         """Channels that are on for every image."""
         return int((self.on == 1).sum())

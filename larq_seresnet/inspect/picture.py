@@ -22,14 +22,11 @@ def draw(networks: Networks) -> Figure:
         axes.set_facecolor("white")
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         side = axes.secondary_yaxis("right")
-        side.set_yticks(range(len(modules)), [_counts(m.always_on, m.always_off) for m in modules])
+        counts = [f"{m.always_on} always on, {m.always_off} off" for m in modules]
+        side.set_yticks(range(len(modules)), counts)
         side.tick_params(length=0)
         side.spines["right"].set_visible(False)
     panels[-1].set_xlabel("channels of a module, from the most often on to the least")
     bar = figure.colorbar(picture, ax=list(panels), location="top", shrink=0.5, aspect=30)
     bar.set_label("share of the images on which the gate is on")
     return figure
-
-
-def _counts(always_on: int, always_off: int) -> str:
-    return f"{always_on} always on, {always_off} off"

@@ -49,8 +49,8 @@ class Channels:
             if len(layer.inbound_nodes) != 1:
                 raise ValueError(f"layer {layer.name!r} is used more than once")
             if not mixes(layer) and not isinstance(layer, SqueezeExcite):
-                for tensor in [*_tensors(layer.input), *_tensors(layer.output)]:
-                    self._parents[self.of(tensor)] = self.of(_tensors(layer.output)[0])
+                for tensor in tf.nest.flatten([layer.input, layer.output]):
+                    self._parents[self.of(tensor)] = self.of(tf.nest.flatten(layer.output)[0])
 
     def of(self, tensor: Any) -> int:
         """The number of the tensor's group."""
@@ -69,9 +69,9 @@ class Channels:
         if group in map(self.of, [*self._model.inputs, *self._model.outputs]):
             raise ValueError("channels of the model's input or output cannot be pruned")
         for layer in self._model.layers:
-            tensors = [*_tensors(layer.input), *_tensors(layer.output)]
             known = mixes(layer) or isinstance(layer, (*_KEEPING, SqueezeExcite))
-            if group in map(self.of, tensors) and not known:
+            touched = map(self.of, tf.nest.flatten([layer.input, layer.output]))
+            if not known and group in touched:
                 raise ValueError(
                     f"channels cannot be followed through layer {layer.name!r} "
                     f"({type(layer).__name__})"
@@ -84,7 +84,3 @@ class Channels:
             for layer in self._model.layers
             if (mixes(layer) or isinstance(layer, SqueezeExcite)) and self.of(layer.input) == group
         ]
-
-
-def _tensors(tensors: Any) -> list[Any]:
-    return tf.nest.flatten(tensors)

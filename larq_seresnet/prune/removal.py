@@ -1,26 +1,16 @@
 """Builds the network without the chosen channels."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.nested import flat
 from larq_seresnet.prune.channels import Channels, Layer, mixes
 from larq_seresnet.prune.selection import Choice, narrowed
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """What becomes of a module: `kept` channels of its input, in their new order, and `padding`."""
-
-    kept: np.ndarray
-    padding: tuple[int, int]
-    bias: np.ndarray
 
 
 def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
@@ -37,7 +27,7 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
     def rebuild(layer: Layer) -> Layer:
         config = model.get_layer(layer.name).get_config()
         if layer.name in cuts:
-            return narrowed(model.get_layer(layer.name), **vars(cuts[layer.name]))
+            return narrowed(model.get_layer(layer.name), **cuts[layer.name])
         order = orders.get(channels.of(layer.output))
         if mixes(layer) and order is not None:
             config["units" if isinstance(layer, tf.keras.layers.Dense) else "filters"] = len(order)
@@ -48,34 +38,31 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
         if layer.name not in cuts:
             weights = model.get_layer(layer.name).get_weights()
             read = orders.get(channels.of(tf.nest.flatten(layer.input)[0]))
+            if mixes(layer) and read is not None:
+                weights = [w.take(read, axis=-2) if w.ndim > 1 else w for w in weights]
             written = orders.get(channels.of(layer.output))
-            pruned.get_layer(layer.name).set_weights(
-                [_reordered(w, layer, read, written) for w in weights]
-            )
+            if written is not None:
+                weights = [w.take(written, axis=-1) for w in weights]
+            pruned.get_layer(layer.name).set_weights(weights)
     return pruned
-
-
-def _reordered(weight: np.ndarray, layer: Layer, read: Any, written: Any) -> np.ndarray:
-    """A layer's weight for the new channels of its input and output."""
-    if mixes(layer) and weight.ndim > 1 and read is not None:
-        weight = np.take(weight, read, axis=-2)
-    return weight if written is None else np.take(weight, written, axis=-1)
 
 
 def _plan(
     model: tf.keras.Model, channels: Channels, choices: dict[str, Choice]
-) -> tuple[dict[int, np.ndarray], dict[str, _Cut]]:
-    """The new order of each group's channels, without the removed ones, and each module's cut."""
-    streams: dict[int, list[SqueezeExcite]] = {}
+) -> tuple[dict[int, np.ndarray], dict[str, dict[str, Any]]]:
+    """The new order of each group's channels, without the removed ones; `narrowed`'s arguments."""
+    streams = defaultdict(list)
     for module in attention.modules(model):
-        streams.setdefault(channels.of(module.output), []).append(module)
+        streams[channels.of(module.output)].append(module)
     orders: dict[int, np.ndarray] = {}
     cuts = {}
     for stream, modules in streams.items():
         channels.check(stream)
-        absent = [_absent(module, choices[module.name].removed) for module in modules]
-        order = _contiguous(absent)
-        orders[stream] = order
+        absent = [  # from the module's output, where it leaves zeros
+            np.pad(choices[module.name].removed, module.padding, constant_values=True)
+            for module in modules
+        ]
+        order = orders[stream] = _contiguous(absent)
         for module, gone in zip(modules, absent, strict=True):
             branch = channels.of(module.input)
             channels.check(branch)
@@ -87,16 +74,13 @@ def _plan(
                     f"{module.name}: of more than two attention modules that add to the same "
                     "channels, not all can be pruned"
                 )
-            padding = (int(places[0]), int(len(order) - 1 - places[-1]))
-            kept = order[places] - module.padding[0]
-            orders[branch] = kept
-            cuts[module.name] = _Cut(kept, padding, choices[module.name].bias)
+            orders[branch] = order[places] - module.padding[0]
+            cuts[module.name] = {
+                "kept": orders[branch],
+                "padding": (int(places[0]), int(len(order) - 1 - places[-1])),
+                "bias": choices[module.name].bias,
+            }
     return orders, cuts
-
-
-def _absent(module: SqueezeExcite, removed: np.ndarray) -> np.ndarray:
-    """Which channels of its output the module leaves zero."""
-    return np.pad(removed, module.padding, constant_values=True)
 
 
 def _contiguous(absent: Sequence[np.ndarray]) -> np.ndarray:

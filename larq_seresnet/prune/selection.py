@@ -40,7 +40,18 @@ def select(
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
     for module in attention.modules(model):
-        _require_zero_one(module)
+        gate = gates.get(module.gate)
+        if gate.low != 0:
+            raise ValueError(
+                f"{module.name} has {gate.high:+.0f}/{gate.low:+.0f} gates ({module.gate}): a gate "
+                f"of {gate.low:+.0f} flips a channel and does not remove it, so that there is "
+                "nothing to prune; 0/1 gates (sigmoid with FMB) can be pruned"
+            )
+        if not module.fmb.enabled:
+            raise ValueError(
+                f"{module.name} has soft gates (no FMB), which scale every channel a little: only "
+                "gates that FMB makes 0 or 1 remove channels"
+            )
     return [choose(seen, threshold) for seen in attention.observe(model, images, progress)]
 
 
@@ -119,18 +130,3 @@ def narrowed(
     if new.norms:
         new.norms[1].moving_mean.assign_sub(bias)
     return new
-
-
-def _require_zero_one(module: SqueezeExcite) -> None:
-    gate = gates.get(module.gate)
-    if gate.low != 0:
-        raise ValueError(
-            f"{module.name} has {gate.high:+.0f}/{gate.low:+.0f} gates ({module.gate}): a gate of "
-            f"{gate.low:+.0f} flips a channel and does not remove it, so that there is nothing to "
-            "prune; 0/1 gates (sigmoid with FMB) can be pruned"
-        )
-    if not module.fmb.enabled:
-        raise ValueError(
-            f"{module.name} has soft gates (no FMB), which scale every channel a little: only "
-            "gates that FMB makes 0 or 1 remove channels"
-        )

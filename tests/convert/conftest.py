@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import larq_seresnet
-from larq_seresnet.convert import graph, runners
+from larq_seresnet.convert import graph, report, runners
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +75,9 @@ def operators():
         return {name: names.count(name) for name in sorted(set(names))}
 
     return count
+
+
+@pytest.fixture
+def sizes():
+    """Where a file's bytes are, read off the file."""
+    return lambda file: report.sizes(graph.parse(file), len(file))

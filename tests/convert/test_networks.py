@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.convert import convert, run_conversion
-from larq_seresnet.convert.report import sizes
 
 TARGETS = ("lce", "litert")
 ACTIVATIONS = {"LOGISTIC", "TANH", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM"}
@@ -22,7 +21,7 @@ ACTIVATIONS = {"LOGISTIC", "TANH", "RELU_N1_TO_1", "MINIMUM", "MAXIMUM"}
     "gate", ["sigmoid", "tanh", pytest.param("hard_tanh", marks=pytest.mark.slow)]
 )
 def test_every_gate_for_both_targets(
-    network, pictures, agrees, operators, gate, fmb, activations, target
+    network, pictures, agrees, operators, gate, fmb, activations, target, sizes
 ):
     model = network(gate=gate, fmb=fmb, activations=activations)
     file = convert(model, target, images=pictures[:100])
@@ -53,7 +52,7 @@ def test_every_gate_for_both_targets(
     ids=str,
 )
 def test_odd_widths_reductions_and_no_attention(
-    network, pictures, agrees, arguments, activations, target
+    network, pictures, agrees, arguments, activations, target, sizes
 ):
     model = network(activations=activations, **arguments)
     file = convert(model, target, images=pictures[:100])
@@ -109,7 +108,7 @@ def test_the_model_is_left_as_it_is(network, pictures):
     assert all(map(np.array_equal, model.get_weights(), weights))
 
 
-def test_float32_networks_keep_their_weights(calibrated, pictures, agrees):
+def test_float32_networks_keep_their_weights(calibrated, pictures, agrees, sizes):
     from larq_seresnet.models import SEResNet14
 
     model = calibrated(SEResNet14(width=4, fmb=True))

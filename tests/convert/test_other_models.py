@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet.convert import ConversionError, convert
-from larq_seresnet.convert.report import sizes
 from larq_seresnet.layers import FMB
 
 TARGETS = ("lce", "litert")
@@ -44,7 +43,7 @@ def _calibrate(model, images):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_larqs_tutorial_network(pictures, agrees, target):
+def test_larqs_tutorial_network(pictures, agrees, target, sizes):
     model = _calibrate(_vgg(filters=16, dense=64), pictures)
     file = convert(model, target, images=pictures)
     agrees(file, model, target, pictures, deviating=1)
@@ -88,7 +87,7 @@ def test_kernels_of_any_shape_are_restored_exactly(operators, channels, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_several_inputs_and_outputs(target):
+def test_several_inputs_and_outputs(target, sizes):
     a, b = tf.keras.Input((16, 16, 8)), tf.keras.Input((16, 16, 8))
     x = lq.layers.QuantConv2D(32, 3, **KERNEL)(tf.keras.layers.Concatenate()([a, b]))
     y = lq.layers.QuantDense(10, activation="softmax", **KERNEL)(tf.keras.layers.Flatten()(x))
@@ -98,7 +97,7 @@ def test_several_inputs_and_outputs(target):
     assert sizes(file).packed_weights > 0
 
 
-def test_subclassed_model(pictures):
+def test_subclassed_model(pictures, sizes):
     class Network(tf.keras.Model):
         def __init__(self):
             super().__init__()

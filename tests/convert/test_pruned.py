@@ -3,14 +3,13 @@
 import pytest
 
 from larq_seresnet.convert import convert
-from larq_seresnet.convert.report import sizes
 from larq_seresnet.models import SEResNet14
 from larq_seresnet.prune import prune
 
 
 @pytest.mark.parametrize("target", ["lce", "litert"])
 @pytest.mark.parametrize("activations", ["float", "binary"])
-def test_a_pruned_network(network, pictures, agrees, activations, target):
+def test_a_pruned_network(network, pictures, agrees, activations, target, sizes):
     model = network(width=16, activations=activations)
     pruned = prune(model, pictures, threshold=0.5)
     assert pruned.count_params() < 0.9 * model.count_params()

@@ -3,7 +3,7 @@
 import pytest
 
 from larq_seresnet.convert import run_conversion
-from larq_seresnet.convert.report import as_table, compare_sizes, sizes
+from larq_seresnet.convert.report import as_table, compare_sizes
 
 SE = {"CAST": 6, "GREATER_EQUAL": 6, "MEAN": 7, "SOFTMAX": 1, "SUB": 1}
 UNPACK_LITERT = {"BROADCAST_TO": 2, "CONCATENATION": 1, "GATHER": 1}
@@ -91,7 +91,7 @@ def test_bytes_and_operators(network, pictures, operators, activations, target, 
 
 @pytest.mark.parametrize("target", ["lce", "litert"])
 @pytest.mark.parametrize("activations", ["float", "binary"])
-def test_report_accounts_for_every_byte(network, pictures, activations, target):
+def test_report_accounts_for_every_byte(network, pictures, activations, target, sizes):
     conversion = run_conversion(network(width=16, activations=activations), target, images=pictures)
     found = sizes(conversion.file)
     *kinds, total = vars(found).values()

@@ -152,6 +152,16 @@ def test_damaged_files_are_refused_in_one_line(network, pictures):
             graph.parse(bytes(damaged))
 
 
+def test_a_conversion_reads_once_and_writes_twice(network, pictures, monkeypatch):
+    """What the converter wrote is read; what is compared and what is given are written."""
+    calls = []
+    for module, name in ((conversion, "parse"), (writer, "to_bytes")):
+        genuine = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda x, g=genuine, n=name: calls.append(n) or g(x))
+    run_conversion(network(), "litert", images=pictures)
+    assert calls == ["parse", "to_bytes", "to_bytes"]
+
+
 def test_writing_what_was_read_changes_nothing(network, pictures):
     file = convert(network(), "litert", images=pictures)
     assert writer.to_bytes(graph.parse(file)) == file

@@ -140,7 +140,9 @@ def test_a_pretrained_network_learns_other_classes(photos, tmp_path, capsys):
     common = ["--fmb", "--dataset", str(photos), "--batch-size", "32", "--epochs", "2", *cache]
     fit.main([*common, "--start-from", "cifar10", "--freeze-body", "1"])
 
-    assert "starting from the body of cifar10" in capsys.readouterr().out
+    assert (
+        "starting from cifar10, all of its weights but the last layer's" in capsys.readouterr().out
+    )
     run = json.loads((tmp_path / "run" / "config.json").read_text())
     assert run["config"]["width"] == 16  # as the pretrained network has it
     pretrained = models.SEResNet14Bin(weights="cifar10")

@@ -56,7 +56,7 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
     if run.is_dir() and not (run / "results.json").exists():
         raise UserError(f"{run} is no finished run: it has no results.json")
     source = sources.load(name)
-    dataset = source.metadata.get("dataset")
+    dataset = source.dataset
     if dataset not in data.SOURCES:
         raise UserError(f"{name}: nothing is known about data set {dataset!r}")
     training, shown = source.metadata.get("training"), name
@@ -67,7 +67,7 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
     entries = []
     for target in ("litert",) if is_float else TARGETS:
         log.info("%s, %s: converting", run.name, target)
-        conversion = run_conversion(source.model, target, metadata=source.metadata)
+        conversion = run_conversion(source.model, target, dataset=dataset, metadata=source.metadata)
         log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
         pixels = images.astype(np.float32)
         (probabilities,) = runners.run(conversion.file, target, [pixels])

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from larq_seresnet import costs
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.datasets import Source
 from larq_seresnet.edge.errors import printable
@@ -70,6 +71,9 @@ def fit(
         batches = Batches.prepare(config, dataset)
         model = folder.load_checkpoint() or _new_model(config, dataset.source, batches.steps)
         folder.save_json("config.json", _description(config, dataset))
+        summary: list[str] = []
+        costs.summary(model, summary.append)
+        folder.save_text("summary.txt", "\n".join(summary))
         if dataset.skipped:
             rows = [(printable(name), why) for name, why in dataset.skipped]
             skipped = pd.DataFrame(rows, columns=["picture", "why"])

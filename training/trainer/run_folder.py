@@ -1,6 +1,7 @@
 """A run's folder: configuration, log, checkpoint and curves, each written whole or not at all.
 
 config.json    resolved configuration, data counts, versions
+summary.txt    the network's layers, its multiply-adds, and the memory of weights and activations
 log.csv        one row an epoch
 gates.csv      the gates' statistics, one row an epoch and module; see gates.py
 calibrated.csv errors after each epoch with batch norm calibrated; see recorder.py
@@ -190,8 +191,11 @@ class RunFolder:
 
     def save_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace a JSON file."""
-        text = json.dumps(content, indent=2, default=str) + "\n"
-        self._replace(self.path / name, lambda path: path.write_text(text))
+        self.save_text(name, json.dumps(content, indent=2, default=str))
+
+    def save_text(self, name: str, text: str) -> None:
+        """Replace a file."""
+        self._replace(self.path / name, lambda path: path.write_text(f"{text}\n"))
 
     def save_results(self, epoch: int, results: Row) -> None:
         """Replace the results, and add them to those of the shorter runs that this one was."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from larq_seresnet import pretrained, sources
+from larq_seresnet import models, pretrained, sources
 from larq_seresnet.architecture import Architecture, Hyperparameters
 from training import UserError
 
@@ -13,7 +13,6 @@ from training import UserError
 _TAKEN = ("dtype", "trainable", "kernel_quantizer", "input_quantizer")
 # They come with the images: a network that was trained on others gives its body.
 _OF_THE_IMAGES = {"classes", "input_shape", "mean", "variance"}
-_BODYLESS = ("standardize", "dense")
 
 
 def hyperparameters(source: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +36,7 @@ def trained_network(
     """Load a network and prepare it for training, with its weights.
 
     Where it was trained on images of other classes, sizes or statistics, its body is taken: all
-    layers but the dense one, which is drawn anew for other classes, and the standardization.
+    layers but the dense one, which is drawn anew, and the standardization.
 
     Args:
         source: A `.keras` file, the folder of a run, or the name of a pretrained network.
@@ -63,39 +62,19 @@ def trained_network(
         )
     known = loaded.metadata.get("labels")
     renamed = bool(known and labels) and list(known or ()) != list(labels or ())
-    if differences or renamed:
-        return _with_body(like, loaded.model, source, new_dense="classes" in differences or renamed)
-    return _rebuilt(loaded.model, like, source)
+    if not differences and not renamed:
+        return _rebuilt(loaded.model, like, source)
+    trained = pretrained.Pretrained(source, found, loaded.model.get_weights(), {})
+    try:
+        models.take_body(like, trained)
+    except ValueError as error:
+        raise UserError(f"--start-from {source}: for other images, {error}") from error
+    print(f"starting from {source}, all of its weights but the last layer's", flush=True)
+    return like
 
 
 def _is_name(source: str) -> bool:
     return any(source in (name, name.partition("-")[2]) for name in pretrained.names())
-
-
-def _with_body(
-    model: tf.keras.Model, found: tf.keras.Model, source: str, *, new_dense: bool
-) -> tf.keras.Model:
-    """The drawn network, with the weights of the found one's body."""
-    new = _BODYLESS if new_dense else _BODYLESS[:1]
-    theirs = {layer.name: layer for layer in found.layers}
-    for layer in model.layers:
-        if layer.name in new or not layer.weights:
-            continue
-        try:
-            layer.set_weights(theirs[layer.name].get_weights())
-        except (KeyError, ValueError) as error:
-            shapes = [tuple(weight.shape) for weight in layer.weights]
-            raise UserError(
-                f"--start-from {source} is another network than the flags say: its layer "
-                f"{layer.name} has no weights of shapes {shapes}; a pruned network, or one of "
-                "other colors, can be trained on with the images that it knows only"
-            ) from error
-    print(
-        f"starting from the body of {source}: of its weights all but those of "
-        f"{' and '.join(new)} are taken",
-        flush=True,
-    )
-    return model
 
 
 def _rebuilt(found: tf.keras.Model, like: tf.keras.Model, source: str) -> tf.keras.Model:
