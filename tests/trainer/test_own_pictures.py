@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet import datasets, models
+from larq_seresnet import models
 from larq_seresnet.convert.__main__ import main as convert
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.__main__ import main as edge
+from larq_seresnet.edge.images import load_image
 from tests.pictures import save, write_folder
 from training.trainer import data, fit, targets
 from training.trainer.augmentation import Augmentation
@@ -78,7 +79,7 @@ def test_from_a_folder_to_a_device(photos, tmp_path, capsys, target, flags):
     found = [entry["classes"][0]["label"] for entry in json.loads(capsys.readouterr().out)]
     shape = model.inputs[0].shape[1:]
     network = tf.keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
-    images = np.stack([datasets.own.load_image(path, *shape) for path in map(Path, pictures)])
+    images = np.stack([load_image(path, *shape) for path in map(Path, pictures)])
     expected = network.predict(images, verbose=0).argmax(axis=1)
     assert np.mean([labels[i] == name for i, name in zip(expected, found, strict=True)]) > 0.97
 
