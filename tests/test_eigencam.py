@@ -40,7 +40,7 @@ def test_it_is_centred_and_positive_where_the_activations_are_high():
     (heatmap,) = principal_component(features)
 
     # Centred in float64; every place is then rounded to float32.
-    rounding = np.finfo(np.float32).eps * np.abs(heatmap).max()
+    rounding = float(np.finfo(np.float32).eps * np.abs(heatmap).max())
     assert heatmap.mean(dtype=np.float64) == pytest.approx(0, abs=rounding)
     assert np.unravel_index(heatmap.argmax(), heatmap.shape) == (1, 2)
     assert heatmap[4, 4] < 0
