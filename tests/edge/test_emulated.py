@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from larq_seresnet.edge import Interpreter
-from tools.edge.lce_files import Conv, grid
+from tools.edge.lce_files import Conv, Graph, grid
 from tools.edge.packed_files import TARGETS, packed_conv
 
 HERE = Path(__file__).parent
@@ -78,6 +78,18 @@ def test_layers_equal_lce_to_the_last_bit(emulation, lce_interpreter, tmp_path):
     for case, (file, x), result in zip(layers, cases, run(emulation, tmp_path, cases), strict=True):
         expected = lce_interpreter(file, use_indirect_bgemm=True).predict(x)
         assert np.array_equal(result, expected), case
+
+
+def test_signs_of_special_numbers(emulation, tmp_path):
+    """Also of the smallest ones, which 32-bit NEON takes for 0 where it compares floats."""
+    graph = Graph()
+    x, packed, y = graph.tensor((2, 100)), graph.tensor((2, 4), "int32"), graph.tensor((2, 100))
+    graph.custom("LceQuantize", [x], packed)
+    graph.custom("LceDequantize", [packed], y)
+    special = np.float32([0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, np.nan, -np.nan, 1, -1])
+    values = np.resize(special, (2, 100))
+    (result,) = run(emulation, tmp_path, [(graph.finish([x], [y]), values)])
+    assert np.array_equal(result, np.where(values < 0, -1, 1))
 
 
 @pytest.mark.parametrize("target", TARGETS)
