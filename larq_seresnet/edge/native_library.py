@@ -41,7 +41,9 @@ def find_runtime() -> ModuleType:
                 continue
             return module
     found = f" ({'; '.join(problems)})" if problems else ""
-    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install ai-edge-litert")
+    # LiteRT has no wheels for 32 bits.
+    wanted = "ai-edge-litert" if sys.maxsize > 2**32 else "tflite-runtime 'numpy<2'"
+    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install {wanted}")
 
 
 def require_known(runtime: ModuleType) -> None:
