@@ -1,15 +1,16 @@
 # make demo | make quick | make test | make fit ARGS="--fmb" | make lint | make docs | make lines
-# make wheel | make wheel-aarch64 | make clean
+# make wheels | make clean
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 ENVIRONMENT := .venv/installed
+RELEASE := .venv/release
 ARGS ?=
 WORKERS ?= 2
 
-.PHONY: demo quick test fit lint docs notebooks lines wheel clean
+.PHONY: demo quick test fit lint docs notebooks lines wheels clean
 
 demo: $(ENVIRONMENT)
 	$(BIN)/python -m training.fit --fmb --dataset digits --epochs 20 --batch-size 32 --out runs/demo $(ARGS)
@@ -42,8 +43,13 @@ lines:
 	  room = p[3] ? p[1] "/" p[2] : p[2] ? p[1] : "."; n[room] += $$1; all += $$1 } \
 	  END { for (room in n) print n[room], room; print all, "in all" }' | sort -n
 
-wheel: $(ENVIRONMENT)
-	$(BIN)/python -m build --wheel
+# A release, into dist/: docs/releasing.md.
+wheels: $(RELEASE)
+	$(BIN)/python tools/wheels.py $(ARGS)
+
+$(RELEASE): $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	@touch $@
 
 include edge.mk
 

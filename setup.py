@@ -1,23 +1,27 @@
 """Compiles the native delegate of `larq_seresnet.edge`; everything else is in pyproject.toml.
 
 The delegate is a plain shared library that TFLite loads, no Python module: one build serves every
-Python version. Without a C compiler the package installs without it, since only files with Larq
-Compute Engine's operators need it, and says so when such a file is loaded.
+Python version. Where there is no C compiler, or it fails, the package installs without it, since
+only files with Larq Compute Engine's operators need it, and says so when such a file is loaded.
 
 Environment variables:
     CC: The compiler to use. Where it is set it must work.
     CFLAGS: Further flags.
+    README_LINKS: The repository's address with a slash at its end, for the README's links into it.
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 NATIVE = Path("larq_seresnet/edge/native")
 LIBRARY = "larq_seresnet.edge.liblarq_seresnet_delegate"
@@ -28,48 +32,59 @@ FLAGS = shlex.split(
 )
 
 
-def find_compiler() -> list[str] | None:
-    """The compiler's command, or None where there is none."""
-    chosen = os.environ.get("CC")
-    if chosen:
-        command = shlex.split(chosen)
-        if not shutil.which(command[0]):
-            raise SystemExit(f"error: the C compiler CC={chosen} was not found")
-        return command
-    return next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+def find_compiler() -> list[str]:
+    """The compiler's command."""
+    command = shlex.split(os.environ.get("CC", ""))
+    found = command or next(([name] for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if not found:
+        raise CompileError("no C compiler was found. Install one (sudo apt install gcc)")
+    return found
 
 
 class BuildLibrary(build_ext):
     """Builds a shared library where setuptools would build a Python module."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """A name without the Python version's tag."""
-        return str(Path(*fullname.split("."))) + ".so"
-
-    def run(self) -> None:
-        """Builds, unless there is no compiler."""
-        if find_compiler():
-            super().run()
-        else:
-            self.extensions = []
-            self.warn(
-                "no C compiler was found: larq_seresnet.edge will not run files with operators of "
-                "Larq Compute Engine. Install one (sudo apt install gcc) and install again."
-            )
+        """A name without the Python version's tag, as `native_library` looks for it."""
+        suffix = {"win": ".dll", "mac": ".dylib"}.get(sysconfig.get_platform()[:3], ".so")
+        return str(Path(*fullname.split("."))) + suffix
 
     def build_extension(self, ext: Extension) -> None:
-        """One call of the compiler."""
+        """One call of the compiler. It writes elsewhere, as some leave further files."""
         target = Path(self.get_ext_fullpath(ext.name))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        compiler = find_compiler()
-        assert compiler
+        draft = Path(self.build_temp, target.name)
         extra = shlex.split(os.environ.get("CFLAGS", ""))
-        command = [*compiler, *FLAGS, *extra, "-o", str(target), *sorted(ext.sources), "-lm"]
-        print(shlex.join(command))
+        for folder in (target.parent, draft.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
+            command = [
+                *find_compiler(),
+                *FLAGS,
+                *extra,
+                "-o",
+                str(draft),
+                *sorted(ext.sources),
+                "-lm",
+            ]
+            print(shlex.join(command))
             subprocess.run(command, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise SystemExit(f"error: the native delegate did not compile: {error}") from None
+            raise CompileError(f"the native delegate did not compile: {error}") from None
+        shutil.copy(draft, target)
+
+
+def description() -> str:
+    """The README for a reader who has no repository around it."""
+    address = os.environ.get("README_LINKS")
+
+    def link(match: re.Match) -> str:
+        text, path = match.groups()
+        if address:
+            return f"[{text}]({address}{path})"
+        return f"`{path}`" if text == path else f"{text} (`{path}`)"
+
+    readme = Path("README.md").read_text("utf8")
+    return re.sub(r"\[([^]]+)\]\((?!https?://)([^)]+)\)", link, readme)
 
 
 class PythonIndependentWheel(bdist_wheel):
@@ -81,11 +96,14 @@ class PythonIndependentWheel(bdist_wheel):
 
 
 setup(
+    long_description=description(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             LIBRARY,
             sources=[str(path) for path in sorted(NATIVE.glob("*.c"))],
             depends=[str(path) for path in sorted(NATIVE.glob("*.h"))],
+            optional=not os.environ.get("CC"),  # where it fails, that is a warning
         )
     ],
     cmdclass={"build_ext": BuildLibrary, "bdist_wheel": PythonIndependentWheel},

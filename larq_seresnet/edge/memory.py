@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 from collections.abc import Sequence
 
 from larq_seresnet.edge.errors import ModelError
@@ -47,6 +48,7 @@ def _memory() -> float:
         import resource
 
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        total = min(total, sys.maxsize)  # what 32 bits can address
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     except (ImportError, AttributeError, OSError, ValueError):
         return math.inf

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import os
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from larq_seresnet.edge.errors import RuntimeMissingError, one_line
 
-LIBRARY_NAME = "liblarq_seresnet_delegate.so"
+_SUFFIX = {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so")
+LIBRARY_NAME = f"liblarq_seresnet_delegate{_SUFFIX}"
 
 KNOWN = {"ai_edge_litert": ((1, 4), (2, 3)), "tflite_runtime": ((2, 14), (2, 14))}
 """The runtimes whose structs the delegate declares: the oldest and newest version, both tried."""
@@ -39,7 +41,9 @@ def find_runtime() -> ModuleType:
                 continue
             return module
     found = f" ({'; '.join(problems)})" if problems else ""
-    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install ai-edge-litert")
+    # LiteRT has no wheels for 32 bits.
+    wanted = "ai-edge-litert" if sys.maxsize > 2**32 else "tflite-runtime 'numpy<2'"
+    raise RuntimeMissingError(f"no TFLite runtime was found{found}: pip install {wanted}")
 
 
 def require_known(runtime: ModuleType) -> None:
@@ -77,8 +81,8 @@ def native_library() -> Path:
             f"LARQ_SERESNET_DELEGATE names {path}, which does not exist"
             if chosen
             else "this file has operators of Larq Compute Engine, and the native library that runs "
-            "them is missing: there was no C compiler when larq-seresnet was installed. Install "
-            "one (sudo apt install gcc), then larq-seresnet again (pip install --force-reinstall "
-            "--no-deps, from its sources)"
+            "them is missing: there was no C compiler when larq-seresnet was installed, or it "
+            "failed. Install one (sudo apt install gcc), then larq-seresnet again (pip install -v "
+            "--force-reinstall --no-deps, from its sources, says what went wrong)"
         )
     return path

@@ -215,7 +215,7 @@ def _split(values: _Values, options: Table | None, _shape: tuple[int, ...]) -> _
 
 def _split_v(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> _Values:
     value, sizes, axis = values
-    if sizes.ndim != 1 or sizes.min() < 0 or sizes.sum() != value.shape[axis.item()]:
+    if sizes.ndim != 1 or sizes.min() < 0 or sizes.sum(dtype=np.int64) != value.shape[axis.item()]:
         raise _UnsupportedError
     return np.split(value, np.cumsum(sizes)[:-1].tolist(), axis=int(axis.item()))
 

@@ -13,7 +13,7 @@ from tools.edge.lce_files import Conv
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = "larq_seresnet/edge/liblarq_seresnet_delegate.so"
-ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
+ELF_MACHINE = {"x86_64": 62, "aarch64": 183, "armv7l": 40}
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +90,25 @@ def test_without_a_compiler_it_installs_and_says_what_is_missing(
     assert "apt install gcc" in line
 
 
-def test_a_compiler_that_was_asked_for_must_be_there(environment, clean_source):
-    result = pip(environment, "install", clean_source, CC="no-such-compiler")
+def test_a_compiler_that_fails_is_a_warning(environment, clean_source, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "python3").symlink_to(sys.executable)
+    (tools / "cc").write_text("#!/bin/sh\nexit 7\n")
+    (tools / "cc").chmod(0o755)
+    arguments = ("install", "-v", "--no-deps", clean_source)
+    result = pip(environment, *arguments, PATH=f"{tools}:/usr/bin:/bin")
+    assert result.returncode == 0, result.stderr
+    assert "the native delegate did not compile" in result.stdout + result.stderr
+    assert not list((tmp_path / "venv").rglob(Path(LIBRARY).name))
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_a_compiler_that_was_asked_for_must_work(environment, clean_source, compiler):
+    result = pip(environment, "install", clean_source, CC=compiler)
     assert result.returncode == 1
-    assert "the C compiler CC=no-such-compiler was not found" in result.stdout + result.stderr
+    assert "the native delegate did not compile" in result.stdout + result.stderr
+    assert compiler in result.stdout + result.stderr
 
 
 def wheel_in(folder: Path) -> zipfile.ZipFile:
@@ -123,15 +138,3 @@ def test_the_source_distribution_has_the_sources(environment, clean_source, tmp_
     assert result.returncode == 0, result.stderr
     (library,) = (tmp_path / "venv").rglob(Path(LIBRARY).name)
     assert machine_of(library.read_bytes()) == ELF_MACHINE[os.uname().machine]
-
-
-def test_a_wheel_for_a_raspberry_pi(environment, clean_source, tmp_path):
-    if not shutil.which("aarch64-linux-gnu-gcc"):
-        pytest.skip("needs gcc-aarch64-linux-gnu")
-    folder = tmp_path / "wheels"
-    arguments = ("-C", clean_source, "-f", "edge.mk", "wheel-aarch64")
-    result = run("make", *arguments, f"PYTHON={environment}", f"WHEELS={folder}")
-    assert result.returncode == 0, result.stderr
-    with wheel_in(folder) as wheel:
-        assert Path(wheel.filename).name.endswith("-py3-none-linux_aarch64.whl")
-        assert machine_of(wheel.read(LIBRARY)) == ELF_MACHINE["aarch64"]

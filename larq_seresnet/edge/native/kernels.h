@@ -63,7 +63,7 @@ extern const EdgeKernels edge_kernels_portable;
 #if defined(__x86_64__)
 extern const EdgeKernels edge_kernels_avx2;
 extern const EdgeKernels edge_kernels_avx512;
-#elif defined(__aarch64__)
+#elif defined(__ARM_NEON)
 extern const EdgeKernels edge_kernels_neon;
 #endif
 

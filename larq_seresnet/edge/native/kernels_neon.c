@@ -1,17 +1,47 @@
-/* NEON, for 64-bit ARM: a tile is four registers. CNT counts the bits of bytes, and the counts are
- * summed as bytes as long as those cannot overflow. */
-#if defined(__aarch64__)
+/* NEON: a tile is four registers. CNT counts the bits of bytes, and the counts are summed as bytes as
+ * long as those cannot overflow. */
+#if defined(__ARM_NEON)
 #include <arm_neon.h>
 
 #include "kernel_bodies.h"
 
-enum { kPixels = 4, kWordsPerBlock = 31 }; /* 31 words of at most 8 bits a byte: 248 */
+enum { kWordsPerBlock = 31 }; /* of at most 8 bits a byte: 248 */
+
+#if defined(__aarch64__)
+enum { kPixels = 4 };
+
+EDGE_INLINE uint32x4_t negative_words(const float *values) {
+  return vcltzq_f32(vld1q_f32(values));
+}
+#else /* 32 bits: half as many registers, and without some of the instructions */
+enum { kPixels = 2 };
+
+/* Compared as floats, the smallest numbers would count as 0. From above -0 to -infinity, without
+ * the NaNs behind it. */
+EDGE_INLINE uint32x4_t negative_words(const float *values) {
+  uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(values));
+  return vcleq_u32(vsubq_u32(bits, vdupq_n_u32(0x80000001)), vdupq_n_u32(0x7f7fffff));
+}
+
+EDGE_INLINE uint32_t vaddvq_u32(uint32x4_t a) {
+  uint32x2_t pairs = vpadd_u32(vget_low_u32(a), vget_high_u32(a));
+  return vget_lane_u32(vpadd_u32(pairs, pairs), 0);
+}
+
+EDGE_INLINE uint8x16_t vpaddq_u8(uint8x16_t a, uint8x16_t b) {
+  return vcombine_u8(vpadd_u8(vget_low_u8(a), vget_high_u8(a)),
+                     vpadd_u8(vget_low_u8(b), vget_high_u8(b)));
+}
+
+EDGE_INLINE uint8x16_t vuzp1q_u8(uint8x16_t a, uint8x16_t b) { return vuzpq_u8(a, b).val[0]; }
+EDGE_INLINE uint16x8_t vuzp1q_u16(uint16x8_t a, uint16x8_t b) { return vuzpq_u16(a, b).val[0]; }
+#endif
 
 EDGE_INLINE void accumulate_pixels(const uint32_t *patches, const uint32_t *filters, size_t words,
                                    const int pixels, int32_t (*sums)[kEdgeTile]) {
   for (size_t start = 0; start < words; start += kWordsPerBlock) {
     size_t end = words - start < kWordsPerBlock ? words : start + kWordsPerBlock;
-    uint8x16_t bytes[kPixels][4];
+    uint8x16_t bytes[4][4]; /* of at most 4 pixels */
     for (int p = 0; p < pixels; p++)
       for (int q = 0; q < 4; q++) bytes[p][q] = vdupq_n_u8(0);
     const uint32_t *filter = filters + start * kEdgeTile;
@@ -80,10 +110,10 @@ EDGE_INLINE uint64_t pack_bytes(uint8x16_t a, uint8x16_t b, uint8x16_t c, uint8x
 }
 
 EDGE_INLINE uint8x16_t negative_bytes(const float *values) {
-  uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(vcltzq_f32(vld1q_f32(values))),
-                              vreinterpretq_u16_u32(vcltzq_f32(vld1q_f32(values + 4))));
-  uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(vcltzq_f32(vld1q_f32(values + 8))),
-                               vreinterpretq_u16_u32(vcltzq_f32(vld1q_f32(values + 12))));
+  uint16x8_t low = vuzp1q_u16(vreinterpretq_u16_u32(negative_words(values)),
+                              vreinterpretq_u16_u32(negative_words(values + 4)));
+  uint16x8_t high = vuzp1q_u16(vreinterpretq_u16_u32(negative_words(values + 8)),
+                               vreinterpretq_u16_u32(negative_words(values + 12)));
   return vuzp1q_u8(vreinterpretq_u8_u16(low), vreinterpretq_u8_u16(high));
 }
 

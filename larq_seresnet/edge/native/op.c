@@ -72,8 +72,8 @@ bool edge_tensor_bytes(const TfLiteIntArray *dims, size_t element_bytes, size_t 
     if (__builtin_mul_overflow(product, (size_t)dims->data[i], &product)) return false;
   }
   *bytes = product;
-  /* Sums of a few such sizes stay far from overflow, and indices fit into 64 bits. */
-  return product <= SIZE_MAX / 64;
+  /* On 32 bits that is half a GiB. A tile's 16 lanes for every four bytes can still be counted. */
+  return product <= SIZE_MAX / 8;
 }
 
 bool edge_has_data(const TfLiteTensor *tensor, size_t element_bytes) {
@@ -88,6 +88,11 @@ TfLiteStatus edge_resize_output(TfLiteContext *context, const EdgeOp *op, int ra
   if (!shape) return edge_fail(context, op, "out of memory");
   shape->size = rank;
   memcpy(shape->data, sizes, (size_t)rank * sizeof *sizes);
+  size_t bytes;
+  if (!edge_tensor_bytes(shape, sizeof(float), &bytes)) {
+    free(shape);
+    return edge_fail(context, op, "the output is too large");
+  }
   return context->ResizeTensor(context, edge_output(context, op), shape);
 }
 

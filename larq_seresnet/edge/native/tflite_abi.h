@@ -1,8 +1,8 @@
 /* The part of TensorFlow Lite's binary interface that an external delegate touches.
  *
  * No wheel of LiteRT or tflite-runtime ships C headers, so the structs are declared here, member by
- * member, as far as the delegate reads them. They hold for tflite-runtime 2.14 and LiteRT 2.x on
- * 64-bit little-endian machines. `edge_check_abi` in delegate.c refuses to run where what it sees
+ * member, as far as the delegate reads them. They hold for tflite-runtime 2.14 and, on 64-bit
+ * machines, LiteRT 2.x. `abi_contradicts` in delegate.c refuses to run where what it sees
  * contradicts them. Names of the members are TensorFlow Lite's, so that its documentation applies.
  */
 #ifndef LARQ_SERESNET_TFLITE_ABI_H_
@@ -12,8 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if __SIZEOF_POINTER__ != 8 || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "only 64-bit little-endian machines are supported"
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "only little-endian machines are supported"
 #endif
 
 typedef enum { kTfLiteOk = 0, kTfLiteError = 1 } TfLiteStatus;
@@ -92,7 +92,8 @@ typedef struct TfLiteNode {
 } TfLiteNode;
 
 /* Passed by value, on the stack: the struct must be at least as long as the runtime's, hence the
- * members that are never set. */
+ * members that are never set. On 32-bit ARM further arguments lie behind it, so that it must be
+ * exactly as long. */
 typedef struct TfLiteRegistration {
   void *(*init)(TfLiteContext *context, const char *buffer, size_t length);
   void (*free)(TfLiteContext *context, void *buffer);
@@ -105,7 +106,9 @@ typedef struct TfLiteRegistration {
   void *registration_external;
   void *async_kernel;
   uint64_t inplace_operator;
+#if __SIZEOF_POINTER__ == 8
   void *reserved[4];
+#endif
 } TfLiteRegistration;
 
 struct TfLiteContext {

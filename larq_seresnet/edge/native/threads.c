@@ -41,7 +41,7 @@ struct EdgeThreads {
 static inline void pause_cpu(void) {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
-#elif defined(__aarch64__)
+#elif defined(__aarch64__) || (defined(__ARM_ARCH) && __ARM_ARCH >= 7)
   __asm__ volatile("yield");
 #endif
 }
