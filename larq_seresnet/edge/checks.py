@@ -19,6 +19,11 @@ _CALLS = {
     "STABLEHLO_COMPOSITE": (11, 21, 12, (1,)),
     "STABLEHLO_CASE": (11, 23, 12, ()),
 }
+# Of how many inputs an operator needs the first ones, where it does not need all.
+_NEEDED = {"CONV_2D": 2, "CONV_3D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2}
+_NEEDED |= {"CONV_3D_TRANSPOSE": 3, "TRANSPOSE_CONV": 3, "SVDF": 2, "RNN": 2, "LSTM": 1}
+for _name in ("SEQUENCE_LSTM", "SEQUENCE_RNN"):
+    _NEEDED |= {f"UNIDIRECTIONAL_{_name}": 1, f"BIDIRECTIONAL_{_name}": 1}
 _MAX_NESTING, _MAX_EXPANDED = 32, 10_000
 
 
@@ -72,10 +77,8 @@ def _check_indices(subgraph: Subgraph) -> None:
     required = [*subgraph.inputs, *subgraph.outputs]
     optional: list[int] = []
     for operator in subgraph.operators:
-        # Runtimes crash where a builtin operator lacks an input that it needs. Optional are the
-        # biases of layers, which come third, and most inputs of recurrent layers.
-        is_recurrent = operator.name.endswith(("LSTM", "RNN", "SVDF"))
-        needed = 0 if operator.is_custom or is_recurrent else 2
+        # Runtimes crash where a builtin operator lacks an input that it needs.
+        needed = 0 if operator.is_custom else _NEEDED.get(operator.name, len(operator.inputs))
         required += [*operator.inputs[:needed], *operator.outputs]
         optional += [*operator.inputs[needed:], *operator.intermediates]
     if any(not 0 <= i < count for i in required) or any(not -1 <= i < count for i in optional):

@@ -316,6 +316,9 @@ def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None
     options = {"num_threads": threads, "experimental_delegates": delegates}
+    if "VAR_HANDLE" in operators:  # XNNPACK writes beyond variables whose shapes a file misstates
+        plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options["experimental_op_resolver_type"] = plain
     return _call(module.Interpreter, model_content=content, **options)
 
 
