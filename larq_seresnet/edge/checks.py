@@ -1,7 +1,7 @@
 """What runtimes rely upon and do not check themselves: files that break it would crash them."""
 
 from larq_seresnet.edge.errors import ModelError
-from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
+from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph, Tensor
 from larq_seresnet.edge.operator_checks import check_operator
 
 # Fields of an operator's table in which its options are, by the operator: the field of their type,
@@ -38,6 +38,7 @@ def check(file: ModelFile) -> None:
         _check_order(subgraph)
         for operator in subgraph.operators:
             check_operator(file, subgraph, operator)
+    _check_variables(file)
     sizes: dict[int, tuple[int, int]] = {}
     for index in range(len(file.subgraphs)):
         _measure(file, index, (), sizes)
@@ -114,6 +115,24 @@ def _check_order(subgraph: Subgraph) -> None:
 
 def _misuse(subgraph: Subgraph, operator: Operator, index: int, verb: str, what: str) -> ModelError:
     return ModelError(f"{operator.name} {verb} tensor '{subgraph.tensors[index].name}' {what}")
+
+
+def _check_variables(file: ModelFile) -> None:
+    """Refuses variables that would be read beyond their end."""
+    found: dict[tuple[str, str], Tensor] = {}
+    for subgraph in file.subgraphs:
+        handles: dict[int, tuple[str, str]] = {}
+        for operator in subgraph.operators:
+            if operator.name == "VAR_HANDLE" and operator.options:
+                names = operator.options.text(0), operator.options.text(1)
+                handles.update(dict.fromkeys(operator.outputs, names))
+            elif operator.name in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
+                handle, index = (*operator.inputs, *operator.outputs)
+                if handle in handles:
+                    tensor = subgraph.tensors[index]
+                    other = found.setdefault(handles[handle], tensor)
+                    if (tensor.type, tensor.shape) != (other.type, other.shape):
+                        raise ModelError(f"variable '{handles[handle][1]}' has several shapes")
 
 
 def _measure(

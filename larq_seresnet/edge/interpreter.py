@@ -91,10 +91,14 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
+        if unpacked.data is not file.data:
+            check(ModelFile(unpacked.data))  # there are more constants now
         self._create = lambda: _create_runtime(unpacked.data, unpacked.operators, threads)
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
+        assignments = (op for op in graph.operators if op.name == "ASSIGN_VARIABLE")
+        self._assigned = {index for op in assignments for index in op.inputs[1:]}
         self._has_loops = not names.isdisjoint(("WHILE", "STABLEHLO_WHILE"))
         self._is_quick = False
         self._lock = threading.Lock()
@@ -271,9 +275,11 @@ class Interpreter:
         # reserved and not written to yet takes none.
         sizes = [tensor.nbytes for tensor in self._graph.tensors]
         for details in _call(self._runtime.get_tensor_details):
-            if details["index"] < len(sizes):
-                item = np.dtype(details["dtype"]).itemsize
-                sizes[details["index"]] = math.prod(map(int, details["shape"])) * item
+            index, shape = details["index"], (*map(int, details["shape"]),)
+            if index < len(sizes):
+                sizes[index] = math.prod(shape) * np.dtype(details["dtype"]).itemsize
+            if index in self._assigned and shape != self._graph.tensors[index].shape:
+                raise ModelError("the model cannot be run: a variable would change its shape")
         require_memory(self._graph, sizes)
         self._shapes = shapes
         self._is_quick = False

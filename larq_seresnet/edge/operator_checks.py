@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
-from larq_seresnet.edge.flexbuffer import check_map
+from larq_seresnet.edge.flexbuffer import read_numbers
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph, Tensor
 from larq_seresnet.edge.operators import KEEP_TYPE, OPERATOR_FORMS, TAKE_TEXT
 
@@ -16,6 +16,9 @@ _COMPARISONS = {"EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_
 _NEED_SCALE = _ARITHMETIC | _COMPARISONS | {"EXP", "LOG", "RSQRT", "SQRT", "BATCH_MATMUL"}
 _NEED_SCALE |= {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "SVDF"}
 _NEED_SCALE |= {"UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM"}
+# These kernels take all other types for float32, whatever their size.
+_DIAGONALS = {"MATRIX_DIAG", "MATRIX_SET_DIAG"}
+_DIAGONAL_TYPES = {"float32", "int8", "int16", "int32", "int64", "uint8"}
 # Custom operators that runtimes have themselves.
 _CUSTOM = {"AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess"}
 # Which input holds axes, of which other input.
@@ -25,7 +28,11 @@ for _name in ("ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REVERSE_V2", "SUM", "TRAN
 for _name in ("ALL", "ANY", "MAX", "MIN", "PROD"):
     _AXES[f"REDUCE_{_name}"] = (1, 0)
 _POOLS = {"AVERAGE_POOL_2D", "L2_POOL_2D", "MAX_POOL_2D"}
-_TINY = float(np.finfo(np.float32).tiny)
+_LARGEST_SCALE = 2.0**100  # kernels multiply scales by other numbers, in float32
+# Which options in the schema's union are an operator's.
+_OPTIONS = {"GATHER": 23, "LOCAL_RESPONSE_NORMALIZATION": 13, "ONE_HOT": 61, "SPLIT": 35}
+_OPTIONS |= {"REVERSE_SEQUENCE": 87, "SPLIT_V": 79, "UNPACK": 64, **dict.fromkeys(_POOLS, 5)}
+_LARGEST_OPTION = 1 << 20
 _LARGEST_WINDOW = 1 << 15
 
 
@@ -37,10 +44,12 @@ def check_operator(file: ModelFile, subgraph: Subgraph, operator: Operator) -> N
     """
     if operator.is_custom:
         if operator.name in _CUSTOM:
-            check_map(operator.custom_options)
+            numbers = read_numbers(operator.custom_options).values()
+            if not all(0 <= number <= _LARGEST_OPTION for number in numbers):
+                raise ModelError(f"{operator.name} has an option out of range")
         return
     node = _Node(file, subgraph, operator)
-    for find in (_wrong_number, _wrong_type, _wrong_scale, _wrong_constant, _wrong_option):
+    for find in (_wrong_number, _wrong_scale, _wrong_type, _wrong_constant, _wrong_option):
         problem = find(node)
         if problem:
             raise ModelError(f"{operator.name} has {problem}")
@@ -59,11 +68,13 @@ class _Node:
         self.inputs = [tensors[i] if i >= 0 else None for i in operator.inputs]
         self.outputs = [tensors[i] for i in operator.outputs]
         self.intermediates = [tensors[i] for i in operator.intermediates if i >= 0]
-        self._constant, self._options = file.constant, operator.options
+        self._constant, self._operator = file.constant, operator
 
     def option(self, field: int) -> int:
-        """A number of the operator's options."""
-        return self._options.number(field) if self._options else 0
+        """A number of the operator's options; runtimes do not look at those of another one."""
+        kind = self._operator.table.number(3, "<B")
+        options = self._operator.options if kind == _OPTIONS[self.name] else None
+        return options.number(field) if options else 0
 
     def values(self, number: int) -> np.ndarray:
         """The integers of a constant input, where sums and products of two do not overflow."""
@@ -104,6 +115,10 @@ def _wrong_type(node: _Node) -> str | None:
     others = sorted(types & {"string", "resource", "variant"})
     if others and node.name not in TAKE_TEXT:
         return f"a tensor of type {others[0]}"
+    if node.name in _COMPARISONS and node.outputs and node.outputs[0].type != "bool":
+        return f"an output of type {node.outputs[0].type}"
+    if node.name in _DIAGONALS and types - _DIAGONAL_TYPES:
+        return f"a tensor of type {min(types - _DIAGONAL_TYPES)}"
     if node.name in KEEP_TYPE and node.inputs and node.inputs[0] and node.outputs:
         given, made = node.inputs[0].type, node.outputs[0].type
         return None if given == made else f"an input of type {given} and an output of type {made}"
@@ -125,8 +140,7 @@ def _wrong_scale(node: _Node) -> str | None:
         # Kernels shift their terms by 15 bits, and differences by 7 before they square them.
         largest, result = 2 * max(scales[:-1]), scales[-1]
         least = largest**2 / 2**14 if node.name == "SQUARED_DIFFERENCE" else largest / 2**15
-        # Where the runtime takes denormal numbers for zeros, these are no scales either.
-        fine = all(_TINY <= scale < math.inf for scale in scales) and least < result
+        fine = all(1 / _LARGEST_SCALE < s < _LARGEST_SCALE for s in scales) and least < result
     elif node.name in _COMPARISONS:
         fine = all(0 < scale < 1 for scale in scales)
     else:
