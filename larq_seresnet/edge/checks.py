@@ -73,6 +73,12 @@ def reached_subgraphs(file: ModelFile, main: int) -> set[int]:
     return reached
 
 
+def trusted_tensors(subgraph: Subgraph) -> set[int]:
+    """The tensors whose shapes must be what the file says, or kernels read beyond their ends."""
+    uses = {"ASSIGN_VARIABLE": 1, "REVERSE_SEQUENCE": 0}
+    return {op.inputs[uses[op.name]] for op in subgraph.operators if op.name in uses}
+
+
 def _check_indices(subgraph: Subgraph) -> None:
     count = len(subgraph.tensors)
     required = [*subgraph.inputs, *subgraph.outputs]

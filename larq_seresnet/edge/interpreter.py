@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from larq_seresnet.edge.checks import check, reached_subgraphs
+from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
 from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
@@ -97,8 +97,7 @@ class Interpreter:
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
-        assignments = (op for op in graph.operators if op.name == "ASSIGN_VARIABLE")
-        self._assigned = {index for op in assignments for index in op.inputs[1:]}
+        self._trusted = trusted_tensors(graph)
         self._has_loops = not names.isdisjoint(("WHILE", "STABLEHLO_WHILE"))
         self._is_quick = False
         self._lock = threading.Lock()
@@ -278,8 +277,9 @@ class Interpreter:
             index, shape = details["index"], (*map(int, details["shape"]),)
             if index < len(sizes):
                 sizes[index] = math.prod(shape) * np.dtype(details["dtype"]).itemsize
-            if index in self._assigned and shape != self._graph.tensors[index].shape:
-                raise ModelError("the model cannot be run: a variable would change its shape")
+            if index in self._trusted and shape != self._graph.tensors[index].shape:
+                name = self._graph.tensors[index].name
+                raise ModelError(f"tensor '{name}' has another shape than the file says")
         require_memory(self._graph, sizes)
         self._shapes = shapes
         self._is_quick = False

@@ -22,11 +22,10 @@ _DIAGONAL_TYPES = {"float32", "int8", "int16", "int32", "int64", "uint8"}
 # Custom operators that runtimes have themselves.
 _CUSTOM = {"AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess"}
 # Which input holds axes, of which other input.
+_REDUCTIONS = {"MEAN", "SUM", *(f"REDUCE_{name}" for name in ("ALL", "ANY", "MAX", "MIN", "PROD"))}
 _AXES = {"SPLIT": (0, 1), "SPLIT_V": (2, 0), "EXPAND_DIMS": (1, 0)}
-for _name in ("ARG_MAX", "ARG_MIN", "CUMSUM", "MEAN", "REVERSE_V2", "SUM", "TRANSPOSE"):
+for _name in ("ARG_MAX", "ARG_MIN", "CUMSUM", "REVERSE_V2", "TRANSPOSE", *_REDUCTIONS):
     _AXES[_name] = (1, 0)
-for _name in ("ALL", "ANY", "MAX", "MIN", "PROD"):
-    _AXES[f"REDUCE_{_name}"] = (1, 0)
 _POOLS = {"AVERAGE_POOL_2D", "L2_POOL_2D", "MAX_POOL_2D"}
 _LARGEST_SCALE = 2.0**100  # kernels multiply scales by other numbers, in float32
 # Which options in the schema's union are an operator's.
@@ -153,13 +152,15 @@ def _wrong_constant(node: _Node) -> str | None:
         try:
             problem = find(node)
         except _UnknownError:
-            continue
+            if find is _wrong_index and node.name == "REVERSE_SEQUENCE":
+                return "lengths that are not constant, which runtimes do not check"
         except IndexError:
             return "an axis out of range"
         except (ArithmeticError, TypeError, ValueError):
             return "a constant that does not fit its tensors"
-        if problem:
-            return problem
+        else:
+            if problem:
+                return problem
     return None
 
 
@@ -167,6 +168,8 @@ def _wrong_axis(node: _Node) -> str | None:
     if node.name not in _AXES:
         return None
     number, other = _AXES[node.name]
+    if node.name not in {*_REDUCTIONS, "TRANSPOSE"} and 0 in node.shape(number):
+        return "no axis"
     axes, rank = node.values(number), len(node.shape(other)) + (node.name == "EXPAND_DIMS")
     fine = axes.size <= rank and (axes >= -rank).all() and (axes < rank).all()
     return None if fine else "an axis out of range"

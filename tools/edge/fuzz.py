@@ -20,6 +20,7 @@ file depends on the seed and its number alone: `--first NUMBER --files 1` makes 
 
 import argparse
 import collections
+import importlib.metadata
 import itertools
 import json
 import math
@@ -40,8 +41,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 NATIVE = REPOSITORY / "larq_seresnet/edge/native"
-FLAGS = "-std=c11 -O1 -g -ffp-contract=off -fPIC -shared -pthread -fno-omit-frame-pointer".split()
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c11", "-O1", "-g", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]
+FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 FAULTS = ("exception", "sanitizer", "runtime")
 _SECONDS = 10
 # What a file may ask for, and what the process may take for it, XNNPACK's copies and all.
@@ -53,7 +54,7 @@ def build(folder: Path) -> Path:
     """Compiles the delegate with the sanitizers."""
     library = folder / "libdelegate_sanitized.so"
     sources = sorted(str(path) for path in NATIVE.glob("*.c"))
-    subprocess.run(["gcc", *FLAGS, *SANITIZERS, "-o", library, *sources, "-lm"], check=True)
+    subprocess.run(["gcc", *FLAGS, "-o", library, *sources, "-lm"], check=True)
     return library
 
 
@@ -61,7 +62,9 @@ def sanitized() -> int:
     """This command again, with the sanitizers: Python is without, so their library comes first."""
     with tempfile.TemporaryDirectory() as folder:
         names = ("libasan.so", "libubsan.so")
-        found = [subprocess.check_output(["gcc", f"-print-file-name={n}"], text=True) for n in names]
+        found = [
+            subprocess.check_output(["gcc", f"-print-file-name={n}"], text=True) for n in names
+        ]
         environment = {
             **os.environ,
             "LD_PRELOAD": " ".join(map(str.strip, found)),
@@ -70,6 +73,14 @@ def sanitized() -> int:
             "UBSAN_OPTIONS": "print_stacktrace=1",
         }
         return subprocess.run([sys.executable, *sys.argv], env=environment).returncode
+
+
+def versions() -> dict[str, str]:
+    """What a line of the log is about."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    names = ("ai-edge-litert", "numpy")
+    return {"commit": commit, **{name: importlib.metadata.version(name) for name in names}}
 
 
 def make(seed: int, number: int) -> bytes:
@@ -155,9 +166,10 @@ def judge(status: int, output: str) -> str:
 
 
 def place(output: str) -> str:
-    """The innermost function of the runtime, or the exception."""
-    frames = re.findall(r"#\d+ 0x\w+ in (.*tflite::.*?)[(<]", output.replace("(anonymous namespace)::", ""))
-    return frames[0] if frames else (["", *output.split("\n\n")[0].splitlines()])[-1]
+    """The innermost function of the runtime, or the last line before a sanitizer's report."""
+    plain = output.replace("(anonymous namespace)::", "")
+    frames = re.findall(r"#\d+ 0x\w+ in (.*tflite::.*?)[(<]", plain)
+    return (frames or output.split("\n\n")[0].splitlines()[-1:] or [""])[0]
 
 
 def attempt(task: tuple[int, list[int]]) -> list[tuple[int, str, str]]:
@@ -184,6 +196,15 @@ def batches(seed: int, first: int, files: int) -> Iterator[tuple[int, list[int]]
         yield seed, batch
 
 
+def report(seed: int, number: int, outcome: str, output: str, keep: Path | None) -> None:
+    """Tells of a file that did neither run nor was refused, and keeps it."""
+    print(f"file {number}: {outcome} {place(output)}", flush=True)
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        keep.joinpath(f"{seed}-{number}-{outcome}.tflite").write_bytes(make(seed, number))
+        keep.joinpath(f"{seed}-{number}-{outcome}.txt").write_text(output)
+
+
 def main() -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -197,31 +218,27 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.sanitize and "LD_PRELOAD" not in os.environ:
         return sanitized()
-    print(f"seed {arguments.seed}")
-    import larq_seresnet.edge.interpreter as interpreter
+    from tools.edge.seed_files import seeds
 
-    interpreter.find_runtime()  # once, before forking
-    make(0, 0)
+    seed = arguments.seed
+    print(f"seed {seed}", flush=True)
+    if not all(use(file) == "ran" for group in seeds() for file in group):
+        raise SystemExit("error: an undamaged file does not run")
     total: collections.Counter[str] = collections.Counter()
+    end = arguments.first + arguments.files
     with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
-        end = arguments.first + arguments.files
         for first in range(arguments.first, end, _PART):
             files, start = min(_PART, end - first), time.monotonic()
             outcomes: collections.Counter[str] = collections.Counter()
-            for results in pool.imap_unordered(attempt, batches(arguments.seed, first, files)):
+            for results in pool.imap_unordered(attempt, batches(seed, first, files)):
                 for number, outcome, output in results:
                     outcomes[outcome] += 1
                     if outcome not in ("ran", "refused"):
-                        print(f"file {number}: {outcome} {place(output)}", flush=True)
-                        if arguments.keep:
-                            arguments.keep.mkdir(parents=True, exist_ok=True)
-                            name = arguments.keep / f"{arguments.seed}-{number}-{outcome}"
-                            name.with_suffix(".tflite").write_bytes(make(arguments.seed, number))
-                            name.with_suffix(".txt").write_text(output)
+                        report(seed, number, outcome, output, arguments.keep)
             total += outcomes
-            line = {"seed": arguments.seed, "first": first, "files": files, **outcomes}
-            line["seconds"] = round(time.monotonic() - start)
             if arguments.log:
+                line = {"seed": seed, "first": first, "files": files, **outcomes}
+                line |= {"seconds": round(time.monotonic() - start), **versions()}
                 with arguments.log.open("a") as log:
                     log.write(json.dumps(line) + "\n")
     for outcome, count in total.most_common():

@@ -59,7 +59,7 @@ def distort(data: bytes, random: random.Random) -> bytes:
     return bytes(builder.Output())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read(data: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
 
@@ -202,7 +202,11 @@ def _constant(model: Any, graph: Any, random: random.Random) -> None:
     if len(values):
         place = random.randrange(min(len(values), 64))
         is_real = dtype.kind == "f"
-        values[place] = random.choice(_REALS) if is_real else _fitted(_integer(int(values[place]), random), dtype)
+        values[place] = (
+            random.choice(_REALS)
+            if is_real
+            else _fitted(_integer(int(values[place]), random), dtype)
+        )
     model.buffers.append(schema.BufferT())
     model.buffers[-1].data = data
     tensor.buffer = len(model.buffers) - 1
@@ -261,7 +265,9 @@ def _nodes(model: Any, graph: Any, random: random.Random) -> None:
     kind = random.random()
     if kind < 0.5:  # with a result of its own, which takes the place of the first one's
         double = copy.deepcopy(graph.operators[place])
-        double.outputs = np.array([len(graph.tensors) + i for i in range(len(double.outputs))], np.int32)
+        double.outputs = np.array(
+            [len(graph.tensors) + i for i in range(len(double.outputs))], np.int32
+        )
         graph.tensors += [copy.deepcopy(graph.tensors[i]) for i in graph.operators[place].outputs]
         graph.operators.insert(place + 1, double)
         if len(double.outputs) and random.random() < 0.7:
