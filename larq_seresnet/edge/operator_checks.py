@@ -119,8 +119,8 @@ def _wrong_type(node: _Node) -> str | None:
     if node.name in _DIAGONALS and types - _DIAGONAL_TYPES:
         return f"a tensor of type {min(types - _DIAGONAL_TYPES)}"
     if node.name in KEEP_TYPE and node.inputs and node.inputs[0] and node.outputs:
-        given, made = node.inputs[0].type, node.outputs[0].type
-        return None if given == made else f"an input of type {given} and an output of type {made}"
+        made = node.outputs[0].type
+        return None if made == node.inputs[0].type else f"an output of type {made}"
     return None
 
 
