@@ -134,7 +134,9 @@ def _wrong_scale(node: _Node) -> str | None:
         return None
     if not all(len(tensor.scales) for tensor in integers):
         return "integers without a scale"
-    scales = [float(tensor.scales[0]) for tensor in integers]
+    if node.name in _ARITHMETIC | _COMPARISONS and any(len(t.scales) > 1 for t in integers):
+        return "integers with several scales"
+    scales = [float(scale) for tensor in integers for scale in tensor.scales]
     if node.name in _ARITHMETIC and len(scales) > 1:
         # Kernels shift their terms by 15 bits, and differences by 7 before they square them.
         largest, result = 2 * max(scales[:-1]), scales[-1]

@@ -177,6 +177,17 @@ def test_scales_that_kernels_cannot_compute_with(scale):
     refuse(graph.finish([x, y], [z]), "scales are out of range")
 
 
+def test_several_scales_where_kernels_take_one():
+    def change(model) -> None:
+        model.subgraphs[0].tensors[0].quantization.scale = np.array([0.5, 0.5], np.float32)
+        model.subgraphs[0].tensors[0].quantization.zeroPoint = np.array([0, 0])
+
+    graph = Graph()
+    x, y = (graph.tensor((1, 2), "int8", scale=1.0) for _ in range(2))
+    graph.builtin("ADD", [x, x], y, ADD())
+    refuse(changed(graph.finish([x], [y]), change), "ADD has integers with several scales")
+
+
 def test_windows_and_radii_out_of_range():
     for value in (0, -1, -(2**31), 2**31 - 1):
         options = schema.Pool2DOptionsT()
