@@ -1,7 +1,7 @@
 """What runtimes rely upon and do not check themselves: files that break it would crash them."""
 
 from larq_seresnet.edge.errors import ModelError
-from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
+from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph, Tensor
 from larq_seresnet.edge.operator_checks import check_operator
 
 # Fields of an operator's table in which its options are, by the operator: the field of their type,
@@ -19,6 +19,11 @@ _CALLS = {
     "STABLEHLO_COMPOSITE": (11, 21, 12, (1,)),
     "STABLEHLO_CASE": (11, 23, 12, ()),
 }
+# Of how many inputs an operator needs the first ones, where it does not need all.
+_NEEDED = {"CONV_2D": 2, "CONV_3D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2}
+_NEEDED |= {"CONV_3D_TRANSPOSE": 3, "TRANSPOSE_CONV": 3, "SVDF": 2, "RNN": 2, "LSTM": 1}
+for _name in ("SEQUENCE_LSTM", "SEQUENCE_RNN"):
+    _NEEDED |= {f"UNIDIRECTIONAL_{_name}": 1, f"BIDIRECTIONAL_{_name}": 1}
 _MAX_NESTING, _MAX_EXPANDED = 32, 10_000
 
 
@@ -33,6 +38,7 @@ def check(file: ModelFile) -> None:
         _check_order(subgraph)
         for operator in subgraph.operators:
             check_operator(file, subgraph, operator)
+    _check_variables(file)
     sizes: dict[int, tuple[int, int]] = {}
     for index in range(len(file.subgraphs)):
         _measure(file, index, (), sizes)
@@ -67,15 +73,19 @@ def reached_subgraphs(file: ModelFile, main: int) -> set[int]:
     return reached
 
 
+def trusted_tensors(subgraph: Subgraph) -> set[int]:
+    """The tensors whose shapes must be what the file says, or kernels read beyond their ends."""
+    uses = {"ASSIGN_VARIABLE": 1, "REVERSE_SEQUENCE": 0}
+    return {op.inputs[uses[op.name]] for op in subgraph.operators if op.name in uses}
+
+
 def _check_indices(subgraph: Subgraph) -> None:
     count = len(subgraph.tensors)
     required = [*subgraph.inputs, *subgraph.outputs]
     optional: list[int] = []
     for operator in subgraph.operators:
-        # Runtimes crash where a builtin operator lacks an input that it needs. Optional are the
-        # biases of layers, which come third, and most inputs of recurrent layers.
-        is_recurrent = operator.name.endswith(("LSTM", "RNN", "SVDF"))
-        needed = 0 if operator.is_custom or is_recurrent else 2
+        # Runtimes crash where a builtin operator lacks an input that it needs.
+        needed = 0 if operator.is_custom else _NEEDED.get(operator.name, len(operator.inputs))
         required += [*operator.inputs[:needed], *operator.outputs]
         optional += [*operator.inputs[needed:], *operator.intermediates]
     if any(not 0 <= i < count for i in required) or any(not -1 <= i < count for i in optional):
@@ -111,6 +121,24 @@ def _check_order(subgraph: Subgraph) -> None:
 
 def _misuse(subgraph: Subgraph, operator: Operator, index: int, verb: str, what: str) -> ModelError:
     return ModelError(f"{operator.name} {verb} tensor '{subgraph.tensors[index].name}' {what}")
+
+
+def _check_variables(file: ModelFile) -> None:
+    """Refuses variables that would be read beyond their end."""
+    found: dict[tuple[str, str], Tensor] = {}
+    for subgraph in file.subgraphs:
+        handles: dict[int, tuple[str, str]] = {}
+        for operator in subgraph.operators:
+            if operator.name == "VAR_HANDLE" and operator.options:
+                names = operator.options.text(0), operator.options.text(1)
+                handles.update(dict.fromkeys(operator.outputs, names))
+            elif operator.name in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
+                handle, index = (*operator.inputs, *operator.outputs)
+                if handle in handles:
+                    tensor = subgraph.tensors[index]
+                    other = found.setdefault(handles[handle], tensor)
+                    if (tensor.type, tensor.shape) != (other.type, other.shape):
+                        raise ModelError(f"variable '{handles[handle][1]}' has several shapes")
 
 
 def _measure(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from larq_seresnet.edge.checks import check, reached_subgraphs
+from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
 from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
@@ -91,10 +91,13 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
+        if unpacked.data is not file.data:
+            check(ModelFile(unpacked.data))  # there are more constants now
         self._create = lambda: _create_runtime(unpacked.data, unpacked.operators, threads)
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
+        self._trusted = trusted_tensors(graph)
         self._has_loops = not names.isdisjoint(("WHILE", "STABLEHLO_WHILE"))
         self._is_quick = False
         self._lock = threading.Lock()
@@ -271,9 +274,12 @@ class Interpreter:
         # reserved and not written to yet takes none.
         sizes = [tensor.nbytes for tensor in self._graph.tensors]
         for details in _call(self._runtime.get_tensor_details):
-            if details["index"] < len(sizes):
-                item = np.dtype(details["dtype"]).itemsize
-                sizes[details["index"]] = math.prod(map(int, details["shape"])) * item
+            index, shape = details["index"], (*map(int, details["shape"]),)
+            if index < len(sizes):
+                sizes[index] = math.prod(shape) * np.dtype(details["dtype"]).itemsize
+            if index in self._trusted and shape != self._graph.tensors[index].shape:
+                name = self._graph.tensors[index].name
+                raise ModelError(f"tensor '{name}' has another shape than the file says")
         require_memory(self._graph, sizes)
         self._shapes = shapes
         self._is_quick = False
@@ -316,6 +322,9 @@ def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None
     options = {"num_threads": threads, "experimental_delegates": delegates}
+    if "VAR_HANDLE" in operators:  # XNNPACK writes beyond variables whose shapes a file misstates
+        plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        options["experimental_op_resolver_type"] = plain
     return _call(module.Interpreter, model_content=content, **options)
 
 

@@ -109,6 +109,11 @@ class Operator:
         """What a builtin operator is configured with."""
         return self.table.table(4)
 
+    @property
+    def custom_options(self) -> bytes:
+        """What a custom operator is configured with."""
+        return self.table.vector(5, "<u1").tobytes()
+
 
 @dataclass(frozen=True)
 class Subgraph:
@@ -250,15 +255,30 @@ class ModelFile:
             problem = "is sparse or outside of the file, which is not supported"
         elif tensor.is_constant and tensor.dtype and size != tensor.nbytes:
             problem = f"has {size} bytes instead of {tensor.nbytes}"
+        elif tensor.is_constant and tensor.type == "string" and not self._are_strings(tensor):
+            problem = "is not laid out as strings"
         if problem:
             raise ModelError(f"tensor '{tensor.name}' {problem}")
         return tensor
+
+    def _are_strings(self, tensor: Tensor) -> bool:
+        """Whether a constant tells how many strings it has, where each begins and the last ends."""
+        data, count = self.buffers[tensor.buffer], math.prod(tensor.shape)
+        head = data[: 4 * count + 8]
+        self._source.visit(head.nbytes)
+        if len(head) < 4 * count + 8:
+            return False
+        number, *places = head.view("<i4").tolist()
+        is_inside = len(head) <= places[0] and places[-1] <= len(data)
+        return number == count and places == sorted(places) and is_inside
 
     def _read_operator(self, table: Table) -> Operator:
         code = table.number(0, "<I")
         if code >= len(self._operator_names):
             raise ModelError("the file is damaged: an operator is of no kind")
         name, is_custom = self._operator_names[code]
+        if table.number(9, "<Q"):
+            raise ModelError("options behind the FlatBuffer (over 2 GB) are not supported")
         return Operator(
             name=name,
             is_custom=is_custom,

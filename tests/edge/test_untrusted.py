@@ -20,6 +20,7 @@ from larq_seresnet.edge.flatbuffer import Table
 from larq_seresnet.edge.model_file import ModelFile
 from tools.edge.lce_files import Graph
 from tools.edge.packed_files import classifier, conv_options, packed_conv
+from tools.edge.seed_files import number, one, ones, options, strings, variables
 
 ADD = schema.AddOptionsT
 REAL = np.zeros((1, 4), np.float32)
@@ -176,6 +177,17 @@ def test_scales_that_kernels_cannot_compute_with(scale):
     refuse(graph.finish([x, y], [z]), "scales are out of range")
 
 
+def test_several_scales_where_kernels_take_one():
+    def change(model) -> None:
+        model.subgraphs[0].tensors[0].quantization.scale = np.array([0.5, 0.5], np.float32)
+        model.subgraphs[0].tensors[0].quantization.zeroPoint = np.array([0, 0])
+
+    graph = Graph()
+    x, y = (graph.tensor((1, 2), "int8", scale=1.0) for _ in range(2))
+    graph.builtin("ADD", [x, x], y, ADD())
+    refuse(changed(graph.finish([x], [y]), change), "ADD has integers with several scales")
+
+
 def test_windows_and_radii_out_of_range():
     for value in (0, -1, -(2**31), 2**31 - 1):
         options = schema.Pool2DOptionsT()
@@ -187,6 +199,175 @@ def test_windows_and_radii_out_of_range():
     options.radius = -1
     name = "LOCAL_RESPONSE_NORMALIZATION"
     refuse(single(name, options, [], (1, 4, 4, 1), (1, 4, 4, 1)), "radius out of range")
+
+
+@pytest.mark.parametrize("value", [-1, 4, 2**30])
+def test_indices_of_every_operator_that_takes_constant_ones(value):
+    index = integers(0, value)
+    for name, inputs in (
+        ("GATHER_ND", [(4, 3), index]),
+        ("SCATTER_ND", [integers([0], [value]), (2, 3), integers(4, 3)]),
+        ("SEGMENT_SUM", [(3, 3), integers(0, value, 1)]),
+        ("REVERSE_SEQUENCE", [(2, 3), index]),
+    ):
+        kind = {"kind": "ReverseSequence", "seqDim": 1} if name == "REVERSE_SEQUENCE" else {}
+        refuse(one(name, inputs, [(4, 3)], **kind), f"{name} has an index out of range")
+
+
+def test_indices_that_runtimes_do_not_check_are_constant():
+    inputs = [(4, 3), ("int32", (4,))]
+    file = one("REVERSE_SEQUENCE", inputs, [(4, 3)], "ReverseSequence", seqDim=1)
+    refuse(file, "lengths that are not constant")
+    graph = Graph()
+    x, y, z = graph.tensor((4, 1)), graph.tensor((4, 300)), graph.tensor((4, 300))
+    graph.builtin("ADD", [x, x], y, ADD())
+    inputs = [y, graph.constant(integers(1, 2, 3, 300))]
+    graph.builtin("REVERSE_SEQUENCE", inputs, z, options("ReverseSequence", seqDim=1))
+    refuse(graph.finish([x], [z]), "another shape than the file says")
+
+
+@pytest.mark.parametrize("size", [0, 7, 2**30])
+def test_an_output_has_the_shape_that_constants_give_it(size):
+    index, zeros = ("int32", (2,)), integers([0, 0], [0, 0])
+    for name, inputs, output in (
+        ("PAD", [(2, 3), integers([0, size], [0, 0])], (4, 3)),
+        ("MIRROR_PAD", [(2, 3), integers([0, size], [0, 0])], (4, 3)),
+        ("TILE", [(2, 3), integers(size, 1)], (4, 3)),
+        ("ONE_HOT", [index, number(size), ones(), ones()], (2, 3)),
+        ("RANGE", [number(0), number(size), number(1)], ("int32", (3,))),
+        ("UNSORTED_SEGMENT_SUM", [(4, 3), integers(0, 0, 0, 0), number(size)], (3, 3)),
+        ("SPACE_TO_BATCH_ND", [(1, 4, 4, 2), integers(size, 2), zeros], (4, 2, 2, 2)),
+        ("BATCH_TO_SPACE_ND", [(4, 2, 2, 2), integers(size, 2), zeros], (1, 4, 4, 2)),
+        ("TRANSPOSE_CONV", [integers(1, size, 4, 3), ones(3, 2, 2, 2), (1, 2, 2, 2)], (1, 4, 4, 3)),
+        ("RESHAPE", [(4, 3), integers(size, 6)], (2, 6)),
+    ):
+        message = "another shape than it declares|a constant that does not fit"
+        refuse(one(name, inputs, [output], "OneHot" if name == "ONE_HOT" else ""), message)
+
+
+def test_a_shape_that_unpacking_makes_is_looked_at_too():
+    graph = Graph()
+    sizes, cast = graph.constant(np.ones(31, np.uint8)), graph.tensor((31,), "int32")
+    graph.builtin("CAST", [sizes], cast)
+    x, y = graph.tensor((1,)), graph.tensor((1, 1))
+    graph.builtin("RESHAPE", [x, cast], y)
+    refuse(graph.finish([x], [y]), "RESHAPE has a constant that does not fit")
+
+
+def test_axes_that_are_none_or_too_many():
+    refuse(one("REVERSE_V2", [(4, 3), integers()], [(4, 3)]), "REVERSE_V2 has no axis")
+    file = one("SUM", [(4, 3), integers(0, 0, 0)], [(3,)], "Reducer")
+    refuse(file, "an axis out of range")
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "outputs", "message"),
+    [
+        ("STRIDED_SLICE", [(4, 3)], [(4, 3)], "1 inputs and 1 outputs"),
+        ("ADD", [(4, 3), (4, 3), (4, 3)], [(4, 3)], "3 inputs and 1 outputs"),
+        ("RELU", [(4, 3)], [(4, 3), (4, 3)], "1 inputs and 2 outputs"),
+        ("UNPACK", [(2, 3)], [(3,), (3,)], "2 outputs instead of 0"),
+        ("RESHAPE", [(4, 3), integers(2, 6)], [("bool", (2, 6))], "an output of type bool"),
+        ("SEGMENT_SUM", [(2, 3), integers(0, 1)], [("int8", (2, 3))], "an output of type int8"),
+        ("SOFTMAX", [(2, 4)], [("string", (2, 4))], "a tensor of type string"),
+        ("EQUAL", [(2, 4), (2, 4)], [(2, 4)], "an output of type float32"),
+        ("MATRIX_DIAG", [("bool", (2, 3))], [("bool", (2, 3, 3))], "a tensor of type bool"),
+    ],
+)
+def test_operators_of_another_form(name, inputs, outputs, message):
+    refuse(one(name, inputs, outputs), f"{name} has {message}")
+
+
+def test_options_of_another_operator_are_none():
+    file = one("SPLIT", [number(0), (4, 3)], [(2, 3), (2, 3)], "SplitV", numSplits=2)
+    refuse(file, "SPLIT has 2 outputs instead of 0")
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_an_input_that_an_operator_needs(place):
+    inputs = [("int32", (2,)), number(3), ones(), ones()]
+    graph = Graph()
+    given = [graph.tensor((2,), "int32"), *(graph.constant(value) for value in inputs[1:])]
+    given[place] = -1
+    y = graph.builtin("ONE_HOT", given, graph.tensor((2, 3)), options("OneHot"))
+    refuse(graph.finish([0], [y]), "an operator's tensor is missing")
+
+
+def test_an_integer_convolution_that_needs_a_bias():
+    graph = Graph()
+    x, weights, y = (graph.tensor((1, 4, 4, 1), "int8", scale=1.0) for _ in range(3))
+    graph.graph.tensors[weights].buffer = graph.buffer(bytes(16))
+    graph.builtin("DEPTHWISE_CONV_2D", [x, weights], y, options("DepthwiseConv2D"))
+    refuse(graph.finish([x], [y]), "DEPTHWISE_CONV_2D has no bias")
+
+
+def changed(content: bytes, change) -> bytes:
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content))
+    change(model)
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_a_variable_keeps_its_shape():
+    assert Interpreter(variables()).predict(np.zeros(1, np.float32)) == 1
+
+    def reads_more(model) -> None:
+        for tensor in model.subgraphs[0].tensors[1:3]:
+            tensor.shape = integers(64)
+
+    def assigns_less(model) -> None:
+        reads_more(model)
+        model.subgraphs[1].tensors[1].shape = integers(64)
+        model.buffers[model.subgraphs[1].tensors[1].buffer].data = np.zeros(256, np.uint8)
+        model.subgraphs[0].tensors[0].shape = integers(1)
+        model.subgraphs[0].operators[3].inputs = integers(0, 0)
+
+    refuse(changed(variables(), reads_more), "variable 'counter' has several shapes")
+    refuse(changed(variables(), assigns_less), "another shape than the file says")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [(4, 20, 23, 26, 30), (3, 20, 23, 26, 31), (3, 20, 26, 23, 30), (3, 16, 23, 26, 30), (3, 20)],
+)
+def test_strings_that_are_not_laid_out_as_such(head):
+    assert Interpreter(strings()).outputs[0].dtype.kind == "S"
+
+    def change(model) -> None:
+        data = np.array(head, np.int32).tobytes()
+        text = b"catdogfish" if len(head) > 2 else b""
+        model.buffers[model.subgraphs[0].tensors[0].buffer].data = [*data, *text]
+
+    refuse(changed(strings(), change), "tensor 't0' is not laid out as strings")
+
+
+def detection(**fields) -> bytes:
+    found = [(1, 2, 4), (1, 2), (1, 2), (1,)]
+    made = {"max_detections": 2, "max_classes_per_detection": 1, "num_classes": 2}
+    made |= {"nms_score_threshold": 0.1, "nms_iou_threshold": 0.5}
+    made |= {f"{axis}_scale": 5.0 for axis in "yxhw"} | fields
+    inputs = [(1, 4, 4), (1, 4, 3), ones(4, 4)]
+    return one("TFLite_Detection_PostProcess", inputs, found, **made)
+
+
+def test_options_of_the_runtimes_own_custom_operators():
+    assert len(Interpreter(detection()).outputs) == 4
+    for value in (-1, 2**31, math.nan):
+        refuse(detection(max_classes_per_detection=value), "an option out of range")
+    for value in ("a", [1, 2], {"a": 1}):
+        refuse(detection(num_classes=value), "an operator's options are no numbers")
+    refuse(detection(**{f"key{i}": i for i in range(200)}), "an operator's options are no numbers")
+
+    def cut(length: int):
+        def change(model) -> None:
+            operator = model.subgraphs[0].operators[0]
+            operator.customOptions = operator.customOptions[-length:] if length else None
+
+        return change
+
+    for length in (0, 1, 2, 3, 10, 30):
+        refuse(changed(detection(), cut(length)), "an operator's options are no numbers")
 
 
 @pytest.mark.parametrize("rank", [33, 65, 1000])

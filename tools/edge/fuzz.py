@@ -1,10 +1,10 @@
 """Loads and runs damaged `.tflite` files, and tells what each of them did.
 
-    python tools/edge/fuzz.py --files 2000 --sanitize
+    python tools/edge/fuzz.py --files 2000 --sanitize --jobs 2
 
 compiles the native delegate with AddressSanitizer and UndefinedBehaviorSanitizer, takes small files
-of every operator, and either damages their bytes or makes them say something else that is
-well-formed (so as to get past the reader and into the delegate). Each goes to a process of its own.
+of many operators, and either damages their bytes or makes them say something else that is
+well-formed (so as to get past the reader and into the delegate). Forked children load and run them.
 The outcomes:
 
     ran         the damage did no harm
@@ -14,290 +14,236 @@ The outcomes:
     runtime     the process died in the TFLite runtime: a fault of what larq_seresnet.edge lets pass
     slow        it took longer than the time limit
 
-The exit status is 1 where there is a fault. Each day has a seed of its own, which is printed.
+The exit status is 1 where there is a fault. Each day has a seed of its own, which is printed. A
+file depends on the seed and its number alone: `--first NUMBER --files 1` makes it again.
 """
 
 import argparse
 import collections
+import importlib.metadata
+import itertools
+import json
 import math
+import multiprocessing
 import os
 import random
+import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 sys.path.insert(0, str(REPOSITORY))
 NATIVE = REPOSITORY / "larq_seresnet/edge/native"
-FLAGS = [
-    "-std=c11",
-    "-O1",
-    "-g",
-    "-ffp-contract=off",
-    "-fPIC",
-    "-shared",
-    "-pthread",
-    "-fno-omit-frame-pointer",
-]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c11", "-O1", "-g", "-ffp-contract=off", "-fPIC", "-shared", "-pthread"]
+FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 FAULTS = ("exception", "sanitizer", "runtime")
-_SECONDS = 20
-_MEMORY = 4 << 30
-_INTERESTING = [
-    0,
-    1,
-    2,
-    3,
-    7,
-    31,
-    32,
-    33,
-    127,
-    128,
-    255,
-    256,
-    65535,
-    65536,
-    2**31 - 1,
-    2**31,
-    2**32 - 1,
-]
+_SECONDS = 10
+# What a file may ask for, and what the process may take for it, XNNPACK's copies and all.
+_MODEL_BYTES, _PROCESS_BYTES = 1 << 30, 4 << 30
+_BATCH, _PART = 50, 10_000  # files to a child, and to a line of the log
 
 
 def build(folder: Path) -> Path:
     """Compiles the delegate with the sanitizers."""
     library = folder / "libdelegate_sanitized.so"
     sources = sorted(str(path) for path in NATIVE.glob("*.c"))
-    subprocess.run(["gcc", *FLAGS, *SANITIZERS, "-o", library, *sources, "-lm"], check=True)
+    subprocess.run(["gcc", *FLAGS, "-o", library, *sources, "-lm"], check=True)
     return library
 
 
-def seeds() -> list[bytes]:
-    """Small files, which between them use every operator and option."""
-    from tools.edge.lce_files import RELU, VALID, Conv, Graph, words
-    from tools.edge.packed_files import classifier, packed_conv
-
-    pool = Graph()
-    x = pool.tensor((1, 6, 6, 40))
-    packed, pooled = pool.tensor((1, 6, 6, 2), "int32"), pool.tensor((1, 3, 3, 2), "int32")
-    y = pool.tensor((1, 3, 3, 40))
-    options = {f"{k}_{a}": 2 for k in ("filter", "stride") for a in ("height", "width")}
-    pool.custom("LceQuantize", [x], packed)
-    pool.custom("LceBMaxPool2d", [packed], pooled, {**options, "padding": 0})
-    pool.custom("LceDequantize", [pooled], y)
-    assert words(40) == 2
-    small = {"size": (5, 5), "filters": 20}
-    return [
-        pool.finish([x], [y]),
-        Conv(channels=40, **small).file(),
-        Conv(channels=40, pad_values=0, **small).file(),
-        Conv(channels=64, groups=2, padding=VALID, output="bits", **small).file(),
-        Conv(channels=33, output="int8", input="int8", activation=RELU, **small).file(),
-        Conv(channels=32, kernel=(1, 1), stride=(2, 2), dilation=(3, 1), **small).file(),
-        packed_conv("lce", metadata=b'{"labels": ["a", "b"], "input_range": [0, 255]}')[0],
-        packed_conv("litert", channels=5)[0],
-        classifier(b'{"labels": ["a", "b", "c"]}'),
-    ]
+def sanitized() -> int:
+    """This command again, with the sanitizers: Python is without, so their library comes first."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ("libasan.so", "libubsan.so")
+        found = [
+            subprocess.check_output(["gcc", f"-print-file-name={n}"], text=True) for n in names
+        ]
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": " ".join(map(str.strip, found)),
+            "LARQ_SERESNET_DELEGATE": str(build(Path(folder))),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:handle_abort=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+        return subprocess.run([sys.executable, *sys.argv], env=environment).returncode
 
 
-def damage(file: bytes, generator: random.Random) -> bytes:
-    """One to four changes of the kinds that find most faults."""
-    data = bytearray(file)
-    for _ in range(generator.choice([1, 1, 1, 2, 4])):
-        kind = generator.random()
-        place = generator.randrange(len(data))
-        if kind < 0.35:
-            data[place] ^= 1 << generator.randrange(8)
-        elif kind < 0.6:
-            data[place] = generator.choice([0, 1, 2, 4, 127, 128, 255, generator.randrange(256)])
-        elif kind < 0.85:
-            start = min(place & ~3, len(data) - 4)
-            value = generator.choice(_INTERESTING)
-            if generator.random() < 0.3:
-                old = struct.unpack_from("<I", data, start)[0]
-                value = (old + generator.choice([-4, -1, 1, 4, 32])) % 2**32
-            struct.pack_into("<I", data, start, value)
-        elif kind < 0.92:
-            del data[max(16, place) :]
-        else:
-            end = min(len(data), place + generator.randrange(1, 64))
-            data[place:end] = bytes(generator.randrange(256) for _ in range(end - place))
-    return bytes(data)
+def versions() -> dict[str, str]:
+    """What a line of the log is about."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    names = ("ai-edge-litert", "numpy")
+    return {"commit": commit, **{name: importlib.metadata.version(name) for name in names}}
 
 
-def distort(file: bytes, generator: random.Random) -> bytes:
-    """Changes what the file says and keeps it well-formed, so that it gets past the reader."""
-    import flatbuffers
-    import numpy as np
-    from ai_edge_litert import schema_py_generated as schema
+def make(seed: int, number: int) -> bytes:
+    """A wrong file."""
+    from tools.edge.mutations import damage, distort
+    from tools.edge.seed_files import seeds
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file))
-    graph = model.subgraphs[0]
-    for _ in range(generator.choice([1, 1, 2, 3])):
-        tensor, operator = generator.choice(graph.tensors), generator.choice(graph.operators)
-        kind = generator.random()
-        if kind < 0.3 and operator.customOptions is not None and len(operator.customOptions):
-            options = damage(bytes(operator.customOptions).ljust(24, b"\0"), generator)
-            operator.customOptions = np.frombuffer(options, np.uint8)
-        elif kind < 0.5:
-            shape = [*map(int, tensor.shape)]
-            if shape and generator.random() < 0.8:
-                value = generator.choice([0, 1, 2, 3, 5, 32, 33, 1000, 2**16, 2**31 - 1])
-                shape[generator.randrange(len(shape))] = value
-            elif generator.random() < 0.5:
-                shape = shape[1:]
-            else:
-                shape = [*shape, 1]
-            tensor.shape = np.array(shape, np.int32)
-        elif kind < 0.6:
-            tensor.type = generator.choice([0, 1, 2, 3, 4, 6, 9])
-        elif kind < 0.7:
-            tensor.buffer = generator.randrange(len(model.buffers))
-        elif kind < 0.75 and tensor.quantization is not None:
-            tensor.quantization.scale = np.array([generator.choice([0, -1, 1e-38, 1e38])])
-            tensor.quantization.zeroPoint = np.array([generator.choice([0, -129, 128, 2**40])])
-        elif kind < 0.9:
-            inputs = [*map(int, operator.inputs)]
-            if inputs and generator.random() < 0.7:
-                replacement = generator.randrange(-1, len(graph.tensors))
-                inputs[generator.randrange(len(inputs))] = replacement
-            elif generator.random() < 0.5:
-                inputs = inputs[1:]
-            else:
-                inputs = [*inputs, generator.randrange(len(graph.tensors))]
-            operator.inputs = np.array(inputs, np.int32)
-        else:
-            outputs = generator.choices(range(len(graph.tensors)), k=generator.choice([0, 1, 1, 2]))
-            operator.outputs = np.array(outputs, np.int32)
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    generator = random.Random(f"{seed}/{number}")
+    original = generator.choice(generator.choice(seeds()))
+    change = damage if generator.random() < 0.25 else distort
+    return change(original, generator)
 
 
-def use(file: bytes) -> None:
-    """Loads a file and runs it; for a `ModelError` this is a success."""
+def use(file: bytes) -> str:
+    """Loads a file, runs each of its signatures, and gives the outcome."""
     import numpy as np
 
     from larq_seresnet.edge import Interpreter, ModelError
 
-    try:
-        model = Interpreter(file, threads=2)
-        shapes = [[max(1, size) for size in info.shape] for info in model.inputs]
+    def run(model: Interpreter, free: int) -> None:
+        shapes = [[free if size < 0 else size for size in info.shape] for info in model.inputs]
         if max(map(math.prod, shapes), default=0) > 1 << 24:
             return  # well-formed, and takes too long
-        inputs = [np.zeros(s, i.dtype) for s, i in zip(shapes, model.inputs, strict=True)]
+        if any(info.dtype.kind == "S" for info in model.inputs):
+            return
+        inputs = [np.ones(s, i.dtype) for s, i in zip(shapes, model.inputs, strict=True)]
         model.predict(inputs if len(inputs) != 1 else inputs[0])
+
+    try:
+        model = Interpreter(file, threads=2)
+        for key in model.signatures[1:]:
+            run(Interpreter(file, signature=key), 1)
+        run(model, 1)
+        run(model, 2)
     except ModelError as error:
-        print(f"refused: {error}"[:300])
-        sys.stdout.flush()
+        print(error)
+        return "refused"
+    return "ran"
 
 
-def in_child(action: Callable[[], None], log: Path) -> int:
-    """The wait status of a forked process that does `action`; -1 where it took too long."""
+def limit() -> None:
+    """Takes memory away from a child, and its core dump."""
+    import resource
+
+    from larq_seresnet.edge import memory
+
+    memory._memory = lambda: _MODEL_BYTES
+    # AddressSanitizer has reserved terabytes already.
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + _PROCESS_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def in_child(seed: int, numbers: list[int], log: Path) -> int:
+    """The wait status of a forked process that does one file after the other."""
     child = os.fork()
-    if not child:
-        import resource
-
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(descriptor, 1)
-        os.dup2(descriptor, 2)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # it reserves terabytes
-            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-        status = 0
+    if child:
+        return os.waitpid(child, 0)[1]
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    limit()
+    for number in numbers:
+        signal.alarm(_SECONDS)  # ends the process
+        print(f"\n[file {number}]", flush=True)
         try:
-            action()
+            outcome = use(make(seed, number))
         except BaseException:
-            import traceback
-
             traceback.print_exc()
-            status = 99
-        sys.stdout.flush()
-        os._exit(status)
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return -1
+            outcome = "exception"
+        print(f"\n[{outcome}]", flush=True)
+    os._exit(0)
 
 
 def judge(status: int, output: str) -> str:
-    """The outcome, by the names in this file's docstring."""
-    if status == 0:
-        return "refused" if output.startswith("refused") or "\nrefused" in output else "ran"
-    if status == -1:
+    """How a process ended that did not come to the end of a file."""
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
         return "slow"
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 99:
-        # The runtime's own allocations may fail where a file asks for too much.
-        return "exception"
     # What the innermost frames belong to tells whose fault it is.
     frames = [line for line in output.splitlines() if line.lstrip().startswith("#")]
     ours = any("edge/native/" in line for line in frames) or "runtime error" in output
     return "sanitizer" if ours else "runtime"
 
 
+def place(output: str) -> str:
+    """The innermost function of the runtime, or the last line before a sanitizer's report."""
+    plain = output.replace("(anonymous namespace)::", "")
+    frames = re.findall(r"#\d+ 0x\w+ in (.*tflite::.*?)[(<]", plain)
+    return (frames or output.split("\n\n")[0].splitlines()[-1:] or [""])[0]
+
+
+def attempt(task: tuple[int, list[int]]) -> list[tuple[int, str, str]]:
+    """Of each file its number, outcome and output."""
+    seed, numbers = task
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        while numbers:  # a file that ends its process leaves the rest to another one
+            status = in_child(seed, numbers, log)
+            parts = re.split(r"\n\[file (\d+)\]\n", log.read_text(errors="replace"))[1:]
+            for number, output in zip(parts[::2], parts[1::2], strict=True):
+                ended = re.search(r"\n\[(\w+)\]\n$", output)
+                outcome = ended[1] if ended else judge(status, output)
+                results.append((int(number), outcome, output))
+            numbers = numbers[len(parts) // 2 :]
+    return results
+
+
+def batches(seed: int, first: int, files: int) -> Iterator[tuple[int, list[int]]]:
+    """Tasks for `attempt`."""
+    numbers = iter(range(first, first + files))
+    while batch := list(itertools.islice(numbers, _BATCH)):
+        yield seed, batch
+
+
+def report(seed: int, number: int, outcome: str, output: str, keep: Path | None) -> None:
+    """Tells of a file that did neither run nor was refused, and keeps it."""
+    print(f"file {number}: {outcome} {place(output)}", flush=True)
+    if keep:
+        keep.mkdir(parents=True, exist_ok=True)
+        keep.joinpath(f"{seed}-{number}-{outcome}.tflite").write_bytes(make(seed, number))
+        keep.joinpath(f"{seed}-{number}-{outcome}.txt").write_text(output)
+
+
 def main() -> int:
     """Runs the command and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first file")
     parser.add_argument("--seed", type=int, default=date.today().toordinal())
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--sanitize", action="store_true", help="compile with sanitizers")
     parser.add_argument("--keep", type=Path, help="folder for files that show a fault")
+    parser.add_argument("--log", type=Path, help="gets a line of JSON for each 10,000 files")
     arguments = parser.parse_args()
-
     if arguments.sanitize and "LD_PRELOAD" not in os.environ:
-        # Python itself is not compiled with the sanitizers, so their library comes first.
-        folder = Path(tempfile.mkdtemp())
-        library = build(folder)
-        asan = subprocess.check_output(["gcc", "-print-file-name=libasan.so"], text=True).strip()
-        ubsan = subprocess.check_output(["gcc", "-print-file-name=libubsan.so"], text=True).strip()
-        environment = {
-            **os.environ,
-            "LD_PRELOAD": f"{asan} {ubsan}",
-            "LARQ_SERESNET_DELEGATE": str(library),
-            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
-            "UBSAN_OPTIONS": "print_stacktrace=1",
-        }
-        return subprocess.run([sys.executable, *sys.argv], env=environment).returncode
+        return sanitized()
+    from tools.edge.seed_files import seeds
 
-    print(f"seed {arguments.seed}")
-    generator = random.Random(arguments.seed)
-    originals = seeds()
-    import larq_seresnet.edge.interpreter as interpreter
-
-    interpreter.find_runtime()  # once, before forking
-    outcomes: collections.Counter[str] = collections.Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        for original in originals:  # undamaged, they run
-            status = in_child(lambda file=original: use(file), log)
-            if judge(status, log.read_text()) != "ran":
-                print(log.read_text())
-                raise SystemExit("error: an undamaged file does not run")
-        for number in range(arguments.files):
-            change = distort if number % 2 else damage
-            file = change(originals[number // 2 % len(originals)], generator)
-            status = in_child(lambda file=file: use(file), log)
-            output = log.read_text(errors="replace")
-            outcome = judge(status, output)
-            outcomes[outcome] += 1
-            if outcome in (*FAULTS, "slow") and arguments.keep:
-                arguments.keep.mkdir(parents=True, exist_ok=True)
-                arguments.keep.joinpath(f"{number}-{outcome}.tflite").write_bytes(file)
-                arguments.keep.joinpath(f"{number}-{outcome}.txt").write_text(output)
-    for outcome, count in outcomes.most_common():
+    seed = arguments.seed
+    print(f"seed {seed}", flush=True)
+    if not all(use(file) == "ran" for group in seeds() for file in group):
+        raise SystemExit("error: an undamaged file does not run")
+    total: collections.Counter[str] = collections.Counter()
+    end = arguments.first + arguments.files
+    with multiprocessing.get_context("fork").Pool(arguments.jobs) as pool:
+        for first in range(arguments.first, end, _PART):
+            files, start = min(_PART, end - first), time.monotonic()
+            outcomes: collections.Counter[str] = collections.Counter()
+            for results in pool.imap_unordered(attempt, batches(seed, first, files)):
+                for number, outcome, output in results:
+                    outcomes[outcome] += 1
+                    if outcome not in ("ran", "refused"):
+                        report(seed, number, outcome, output, arguments.keep)
+            total += outcomes
+            if arguments.log:
+                line = {"seed": seed, "first": first, "files": files, **outcomes}
+                line |= {"seconds": round(time.monotonic() - start), **versions()}
+                with arguments.log.open("a") as log:
+                    log.write(json.dumps(line) + "\n")
+    for outcome, count in total.most_common():
         print(f"{outcome:10} {count}")
-    return 1 if any(outcomes[fault] for fault in FAULTS) else 0
+    return 1 if any(total[fault] for fault in FAULTS) else 0
 
 
 if __name__ == "__main__":

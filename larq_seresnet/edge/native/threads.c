@@ -80,9 +80,10 @@ static void *work(void *argument) {
   }
 }
 
-static void announce(EdgeThreads *threads, bool open) {
+static void announce(EdgeThreads *threads, bool open, bool quit) {
   pthread_mutex_lock(&threads->mutex);
   threads->open = open;
+  threads->quit = quit;
   atomic_fetch_add(&threads->generation, 1);
   pthread_cond_broadcast(&threads->work_arrived);
   pthread_mutex_unlock(&threads->mutex);
@@ -122,8 +123,7 @@ static bool alone(const EdgeThreads *threads) {
 void edge_threads_destroy(EdgeThreads *threads) {
   if (!threads) return;
   if (!alone(threads)) {
-    threads->quit = true;
-    announce(threads, false);
+    announce(threads, false, true);
     for (int i = 1; i < threads->count; i++) pthread_join(threads->handles[i], NULL);
     pthread_mutex_destroy(&threads->mutex);
     pthread_mutex_destroy(&threads->busy);
@@ -147,7 +147,7 @@ void edge_threads_run(EdgeThreads *threads, EdgeTask task, void *argument, int p
   threads->argument = argument;
   threads->parts = parts;
   atomic_store(&threads->next_part, 0);
-  announce(threads, true);
+  announce(threads, true, false);
   take_parts(threads, 0);
 
   for (int i = 0; i < kSpins && atomic_load(&threads->inside); i++) pause_cpu();

@@ -1,0 +1,48 @@
+"""Checks FlexBuffers, in which custom operators have their options."""
+
+from larq_seresnet.edge.errors import ModelError
+from larq_seresnet.edge.flatbuffer import Source
+
+_FORMS = {1: "<B", 2: "<H", 4: "<I", 8: "<Q"}  # by the width
+_SIGNED = {1: "<b", 2: "<h", 4: "<i", 8: "<q"}
+_REAL = {2: "<e", 4: "<f", 8: "<d"}
+# How a value is stored in the map itself, by its type: null, integers, float, bool.
+_NUMBERS = {0: _FORMS, 1: _SIGNED, 2: _FORMS, 3: _REAL, 26: _FORMS}
+_MAP, _MOST_KEYS = 9, 100
+
+
+def read_numbers(data: bytes) -> dict[bytes, float]:
+    """A map of numbers by their names.
+
+    Runtimes read the options of their own custom operators without any check.
+
+    Raises:
+        ModelError: It is another thing, or points outside itself.
+    """
+    source = Source(data)
+    end = len(data)
+
+    def number(position: int, width: int) -> int:
+        return source.scalar(_FORMS[width], position)
+
+    def follow(position: int, width: int) -> int:
+        return position - number(position, width)
+
+    try:
+        root_type, root_width = number(end - 2, 1), number(end - 1, 1)
+        width, entries = 1 << (root_type & 3), follow(end - 2 - root_width, root_width)
+        count, key_width = number(entries - width, width), number(entries - 2 * width, width)
+        keys = follow(entries - 3 * width, width)
+        names = number(keys - key_width, key_width)
+        if root_type >> 2 != _MAP or count != names or count > _MOST_KEYS:
+            raise ValueError
+        found: dict[bytes, float] = {}
+        for i in range(count):
+            start = follow(keys + i * key_width, key_width)
+            form = _NUMBERS[number(entries + count * width + i, 1) >> 2][width]
+            if start < 0:
+                raise ValueError
+            found[data[start : data.index(b"\0", start)]] = source.scalar(form, entries + i * width)
+    except (KeyError, ValueError):
+        raise ModelError("the file is damaged: an operator's options are no numbers") from None
+    return found
