@@ -99,6 +99,38 @@ def test_from_a_folder_to_a_device(photos, tmp_path, capsys, target, flags):
     assert (tmp_path / "run" / "mistakes.png").exists() == bool(wrong)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "kept", "flags"),
+    [
+        ("cifar10", {"ship": 400, "frog": 400, "horse": 60}, ["--class-weights", "balanced"]),
+        ("svhn_cropped", {"1": 300, "4": 200}, ["--flip", "none", "--activations", "binary"]),
+    ],
+)
+def test_real_pictures_from_files_to_a_device(name, kept, flags, tfds_dir, tmp_path, capsys):
+    """Of many formats and sizes; one set with uneven classes."""
+    images, numbers = datasets.read(name, "train", 6000, data_dir=tfds_dir)
+    labels = np.array(datasets.SOURCES[name].labels)[numbers]
+    chosen = np.concatenate([np.flatnonzero(labels == k)[:count] for k, count in kept.items()])
+    write_folder(tmp_path / "photos", images[chosen], labels[chosen])
+    flags = ["--dataset", str(tmp_path / "photos"), "--size", "48", "--width", "8", *flags]
+    flags += ["--blocks", "1", "1", "1", "--fmb", "--batch-size", "32", "--epochs", "12"]
+    flags += ["--cache-dir", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]
+    fit.main(flags)
+    file = tmp_path / "own.tflite"
+    assert convert([str(tmp_path / "run"), "--target", "litert", "--out", str(file)]) == 0
+
+    others = [np.flatnonzero(labels == k)[count:][:60] for k, count in kept.items()]
+    unseen = np.concatenate(others)
+    write_folder(tmp_path / "unseen", images[unseen], labels[unseen])
+    pictures = sorted((tmp_path / "unseen").rglob("*.*"))
+    capsys.readouterr()
+    assert edge(["classify", str(file), *map(str, pictures), "--top", "1", "--json"]) == 0
+    found = [entry["classes"][0]["label"] for entry in json.loads(capsys.readouterr().out)]
+    right = np.mean([a == b.parent.name for a, b in zip(found, pictures, strict=True)])
+    assert right > 1.5 / len(kept)  # half as much again as by chance
+
+
 def test_a_run_is_resumed_with_the_same_pictures_alone(tmp_path):
     images, labels = striped(90)
     write_folder(tmp_path / "own", images, labels)

@@ -71,9 +71,7 @@ def fit(
         batches = Batches.prepare(config, dataset)
         model = folder.load_checkpoint() or _new_model(config, dataset.source, batches.steps)
         folder.save_json("config.json", _description(config, dataset))
-        summary: list[str] = []
-        costs.summary(model, summary.append)
-        folder.save_text("summary.txt", "\n".join(summary))
+        _summarize(folder, model)
         if dataset.skipped:
             rows = [(printable(name), why) for name, why in dataset.skipped]
             skipped = pd.DataFrame(rows, columns=["picture", "why"])
@@ -84,6 +82,21 @@ def fit(
             classes.save(folder, probabilities, dataset)
         folder.save_results(config.epochs, results)
     return results
+
+
+def _summarize(folder: RunFolder, model: tf.keras.Model) -> None:
+    """Say what the network costs."""
+    lines: list[str] = []
+    costs.summary(model, lines.append)
+    folder.save_text("summary.txt", "\n".join(lines))
+    found = costs.costs(model)
+    print(
+        f"an image of {'x'.join(map(str, model.input_shape[1:]))} takes "
+        f"{found.multiply_adds / 1e6:.1f} million multiply-adds and "
+        f"{found.activation_bytes / 1024:.0f} KiB of activations; weights: "
+        f"{found.weight_bytes / 1024:.1f} KiB",
+        flush=True,
+    )
 
 
 def load_data(config: Config) -> data.Data:
