@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet import models
+from larq_seresnet import datasets, models
 from larq_seresnet.convert.__main__ import main as convert
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.__main__ import main as edge
