@@ -369,6 +369,18 @@ def test_options_of_the_runtimes_own_custom_operators():
     for length in (0, 1, 2, 3, 10, 30):
         refuse(changed(detection(), cut(length)), "an operator's options are no numbers")
 
+    def elsewhere(model) -> None:
+        model.subgraphs[0].operators[0].largeCustomOptionsOffset = 1 << 40
+
+    refuse(changed(detection(), elsewhere), "options behind the FlatBuffer")
+
+
+def test_a_variable_that_an_operator_takes_twice():
+    def change(model) -> None:
+        model.subgraphs[0].operators[3].inputs = integers(1, 1)
+
+    assert Interpreter(changed(variables(), change)).predict(np.zeros(1, np.float32)) == 2
+
 
 @pytest.mark.parametrize("rank", [33, 65, 1000])
 def test_more_dimensions_than_numpy_has(rank):
