@@ -104,6 +104,7 @@ def test_a_run_is_calibrated_after_its_last_epoch(tmp_path):
     assert all("moving_" in name for name in changed)
 
 
+@pytest.mark.slow
 def test_every_epoch_is_measured_with_and_without(tmp_path):
     settings = {**SMALL, "calibration": 5, "schedule": "constant"}
     runs = [

@@ -219,6 +219,7 @@ def test_the_body_is_frozen_for_some_epochs(photos, tmp_path):
     assert all(layer.trainable for layer in saved.layers)
 
 
+@pytest.mark.slow
 def test_a_frozen_run_that_was_cut_off_goes_on_to_the_bit(photos, tmp_path):
     train(photos, tmp_path / "first", "--epochs", "1")
     flags = ["--start-from", str(tmp_path / "first"), "--freeze-body", "1", "--epochs", "3"]
@@ -244,7 +245,13 @@ def test_a_frozen_run_that_was_cut_off_goes_on_to_the_bit(photos, tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(
-    "changes", [{"color_jitter": 0.4}, {"trivial": True}, {"flip": "both"}, {"cutout": 6}]
+    "changes",
+    [
+        {"color_jitter": 0.4},
+        {"flip": "both"},
+        {"cutout": 6},
+        pytest.param({"trivial": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_augmentation_follows_from_the_seed(channels, changes):
     images = np.random.default_rng(0).integers(0, 256, (40, 20, 28, channels), dtype=np.uint8)
