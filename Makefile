@@ -1,8 +1,8 @@
 # make demo | make quick | make test | make fit ARGS="--fmb" | make lint | make docs | make lines
 # make wheels | make clean
 
-PYTHON ?= $(shell for python in python3.11 python3.12 python3.10 python3 python; do \
-	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
+PYTHON ?= $(shell for python in python3.11 python3.12 python3 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 ENVIRONMENT := .venv/installed
@@ -58,7 +58,7 @@ clean:
 
 $(ENVIRONMENT): pyproject.toml constraints.txt setup.py $(wildcard larq_seresnet/edge/native/*)
 ifeq ($(PYTHON),)
-	$(error TensorFlow needs Python 3.10, 3.11 or 3.12, and none was found: install one, or name it: make PYTHON=/path/to/python3.11)
+	$(error training needs Python 3.11 or 3.12, and neither was found: install one, or name it: make PYTHON=/path/to/python3.11)
 endif
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
