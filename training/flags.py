@@ -1,17 +1,18 @@
-"""Command-line flags from a dataclass: names, defaults and help come from its fields."""
+"""Command-line flags from a dataclass: names, defaults and help come from its fields.
+
+`simple_parsing` does nearly that; but it makes `--nofmb` of what is `--no-fmb` here, and a
+traceback of a dataclass's `ValueError`.
+"""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, Field, field, fields
+from dataclasses import MISSING, Field, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from larq_seresnet.architecture import option as flag  # noqa: F401  (for all that have flags)
+
 T = TypeVar("T")
-
-
-def flag(default: Any, help: str) -> Any:
-    """A dataclass field with the help text of its flag."""
-    return field(default=default, metadata={"help": help})
 
 
 def parse(
