@@ -147,7 +147,7 @@ def table(rows: pd.DataFrame, config: FinetuningConfig) -> str:
         cells = [f"{values.mean():.1f} ± {values.std():.1f}" for values in errors]
         gains = errors[0].to_numpy() - errors[1].to_numpy()
         lines.append(
-            (titles[str(task)], images, *cells, f"{gains.mean():+.1f} ± {gains.std():.1f}")
+            (titles[str(task)], images, *cells, f"{gains.mean():+.1f} ± {gains.std(ddof=1):.1f}")
         )
     header = ("task", "images a class", "new weights", "fine-tuned", "body frozen first", "gain")
     return f"""# What a pretrained body is worth
