@@ -220,6 +220,12 @@ class Architecture(Hyperparameters):
         return (found for found in self.differences(trained) if found[0] not in free)
 
 
+OF_THE_DATA = tuple(
+    item.name for item in fields(Architecture) if item not in fields(Hyperparameters)
+)
+"""The fields of an `Architecture` that nobody chooses: they come with the images."""
+
+
 def _require_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if not isinstance(value, int) or value < 1:

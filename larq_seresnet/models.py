@@ -22,7 +22,7 @@ import numpy as np
 
 from larq_seresnet import pretrained
 from larq_seresnet._tensorflow import lq, tf
-from larq_seresnet.architecture import Architecture
+from larq_seresnet.architecture import OF_THE_DATA, Architecture
 from larq_seresnet.layers import SqueezeExcite, float32_quantizer
 
 _BINARY_KERNEL = {
@@ -31,7 +31,6 @@ _BINARY_KERNEL = {
     "kernel_initializer": "glorot_normal",
 }
 _FLOAT_KERNEL = {"kernel_initializer": "he_normal"}
-_OF_THE_DATA = ("classes", "input_shape", "mean", "variance")
 
 
 def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.applications)
@@ -104,9 +103,9 @@ _show_arguments(SEResNet14Bin, "model")
 def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.keras.Model:
     if weights is None:
         return build(Architecture(**arguments))
-    chosen = Architecture(**{k: v for k, v in arguments.items() if k not in _OF_THE_DATA})
+    chosen = Architecture(**{k: v for k, v in arguments.items() if k not in OF_THE_DATA})
     trained = pretrained.load(weights, chosen.name)
-    missing = [name for name in _OF_THE_DATA if arguments.get(name) is None]
+    missing = [name for name in OF_THE_DATA if arguments.get(name) is None]
     belonging = {name: getattr(trained.architecture, name) for name in missing}
     model = build(Architecture(**{**arguments, **belonging}))
     take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)

@@ -439,6 +439,23 @@ def test_a_data_set_that_does_not_fit(catalogue, load, tmp_path):
         load("tiny", data_dir=catalogue, cache=False)
 
 
+def test_a_folder_has_nothing_to_do_with_catalogues(photos, load, monkeypatch):
+    """Whose advice for data that cannot be read is to delete them."""
+    monkeypatch.setattr(datasets.catalogue, "reported", None)
+    monkeypatch.setattr(own, "_check", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load(photos)
+    datasets.read(str(photos), "test")
+
+
+def test_damaged_files_of_a_catalogue(catalogue, load, tmp_path):
+    shutil.copytree(catalogue, tmp_path / "tfds")
+    records = next((tmp_path / "tfds" / "tiny").rglob("*train.tfrecord*"))
+    records.write_bytes(bytes(records.stat().st_size))
+    with pytest.raises(UserError, match=r"data set tiny in .* cannot be read"):
+        load("tiny", data_dir=tmp_path / "tfds")
+
+
 def test_known_data_sets_of_another_shape():
     data = datasets.load("digits", size=(40, 48), grey=True)
 

@@ -62,8 +62,7 @@ def load(
     found = own.find(name, data_dir)
     height_and_width = size or (found.shape or own.DEFAULT_SHAPE)[:2]
     shape = (*height_and_width, 1 if grey else found.channels)
-    with catalogue.reported(name, data_dir):
-        return own.load(name, found, shape, cache=cache, cache_dir=cache_dir, strict=strict)
+    return own.load(name, found, shape, cache=cache, cache_dir=cache_dir, strict=strict)
 
 
 def read(
@@ -93,14 +92,14 @@ def read(
     """
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, not {split!r}")
+    if name not in SOURCES:
+        return own.read(own.find(name, data_dir, download=download), split, count, shape)
     if name == "digits":
         images, labels = load_digits()[split]
         images, labels = images[:count], labels[:count]
     else:
+        builder = catalogue.builder(name, data_dir, download=download)
         with catalogue.reported(name, data_dir):
-            if name not in SOURCES:
-                return own.read(own.find(name, data_dir, download=download), split, count, shape)
-            builder = catalogue.builder(name, data_dir, download=download)
             images, labels = _read_known(builder, split, count)
     return _fit_all(images, shape or images.shape[1:]), labels
 

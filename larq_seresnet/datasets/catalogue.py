@@ -80,8 +80,9 @@ class Labelled:
     split, as `listing.draw_split` does with the examples' ids.
 
     Args:
-        name: For messages.
-        builder: Of the data set.
+        name: As for `builder`.
+        data_dir: As for `builder`.
+        download: As for `builder`.
 
     Attributes:
         labels: The names of its classes.
@@ -92,17 +93,22 @@ class Labelled:
         fingerprint: Changes with its version.
 
     Raises:
-        UserError: It has no image, no label or no training split.
+        UserError: As for `builder`; or it has no image, no label or no training split.
     """
 
     skipped: tuple[tuple[str, str], ...] = ()
 
-    def __init__(self, name: str, builder: Any) -> None:
+    def __init__(
+        self, name: str, data_dir: str | Path | None = None, *, download: bool = True
+    ) -> None:
         import tensorflow_datasets as tfds
 
-        features = builder.info.features
+        self._place = name, data_dir
+        self._builder = builder(name, data_dir, download=download)
+        info = self._builder.info
+        features = info.features
         kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
-        preferred = builder.info.supervised_keys or ()
+        preferred = info.supervised_keys or ()
         keys = {}
         for role, kind in kinds.items():
             matching = [key for key in features if isinstance(features[key], kind)]
@@ -114,23 +120,30 @@ class Labelled:
                 )
             keys[role] = matching[0]
         named = {
-            {"valid": "validation", "val": "validation"}.get(key, key): key
-            for key in builder.info.splits
+            {"valid": "validation", "val": "validation"}.get(key, key): key for key in info.splits
         }
         self._splits = {k: named[k] for k in ("train", "validation", "test") if k in named}
         if "train" not in self._splits:
             raise UserError(f"data set {name} has no split named train, only: {', '.join(named)}")
-        self._builder, self._image, self._label = builder, keys["image"], keys["label"]
+        self._image, self._label = keys["image"], keys["label"]
         label = features[self._label]
         self.labels = tuple(label.int2str(i) for i in range(label.num_classes))
         shape = features[self._image].shape
         self.shape: Shape | None = None if None in shape else tuple(shape)
         self.channels = 1 if shape[-1] == 1 else 3
-        self.fingerprint = f"{builder.info.full_name} {sorted(self._splits)}"
-        self.count = sum(builder.info.splits[key].num_examples for key in self._splits.values())
+        self.fingerprint = f"{info.full_name} {sorted(self._splits)}"
+        self.count = sum(info.splits[key].num_examples for key in self._splits.values())
 
     def examples(self, start: int, shape: Shape) -> Iterator[Example]:
-        """The examples from one number on, always in the same order."""
+        """The examples from one number on, always in the same order.
+
+        Raises:
+            UserError: The data are damaged.
+        """
+        with reported(*self._place):
+            yield from self._examples(start, shape)
+
+    def _examples(self, start: int, shape: Shape) -> Iterator[Example]:
         import tensorflow_datasets as tfds
 
         missing = [name for name in ("validation", "test") if name not in self._splits]

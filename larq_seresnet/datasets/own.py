@@ -35,7 +35,7 @@ def find(
     place = place_of(name)
     if place is not None:
         return Listing(place)
-    return catalogue.Labelled(name, catalogue.builder(name, data_dir, download=download))
+    return catalogue.Labelled(name, data_dir, download=download)
 
 
 def place_of(name: str) -> Path | None:

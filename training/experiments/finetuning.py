@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from larq_seresnet.files import write_atomically
 from training import flags
 from training.command import ending
 from training.experiments.records import write_csv
@@ -89,7 +90,8 @@ def work(config: FinetuningConfig) -> None:
         rows.append({"task": task, "images": images, "way": way, "seed": seed, **errors})
         write_csv(config.results / "runs.csv", pd.DataFrame(rows))
         tf.keras.backend.clear_session()
-    (config.results / "README.md").write_text(table(pd.DataFrame(rows), config))
+    text = table(pd.DataFrame(rows), config)
+    write_atomically(config.results / "README.md", text.encode())
 
 
 def _common(config: FinetuningConfig) -> dict[str, Any]:
@@ -126,12 +128,11 @@ def few(dataset: data.Data, images: int, seed: int) -> data.Data:
             for number in range(len(dataset.source.labels))
         ]
     )
-    shown = slice(CURVE_IMAGES)
     return replace(
         dataset,
         train=(pixels[chosen], targets[chosen]),
-        validation=(dataset.validation[0][shown], dataset.validation[1][shown]),
-        test=(dataset.test[0][shown], dataset.test[1][shown]),
+        validation=data.first(dataset.validation, CURVE_IMAGES),
+        test=data.first(dataset.test, CURVE_IMAGES),
     )
 
 

@@ -6,13 +6,11 @@ from typing import Any
 import tensorflow as tf
 
 from larq_seresnet import models, pretrained, sources
-from larq_seresnet.architecture import Architecture, Hyperparameters
+from larq_seresnet.architecture import OF_THE_DATA, Architecture, Hyperparameters
 from training import UserError
 
 # The flags decide them: they are not the network's.
 _TAKEN = ("dtype", "trainable", "kernel_quantizer", "input_quantizer")
-# They come with the images: a network that was trained on others gives its body.
-_OF_THE_IMAGES = {"classes", "input_shape", "mean", "variance"}
 
 
 def hyperparameters(source: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,13 +51,13 @@ def trained_network(
         found = Architecture.of(loaded.model)
     except ValueError as error:
         raise UserError(f"--start-from {source}: {error}") from error
-    differences = {name: (theirs, ours) for name, theirs, ours in found.differences(wanted)}
-    for name in differences.keys() - _OF_THE_IMAGES:
-        theirs, ours = differences[name]
-        raise UserError(
-            f"--start-from {source} is another network than the flags say: "
-            f"its {name.replace('_', ' ')} is {theirs}, not {ours}"
-        )
+    differences = list(found.differences(wanted))
+    for name, theirs, ours in differences:
+        if name not in OF_THE_DATA:
+            raise UserError(
+                f"--start-from {source} is another network than the flags say: "
+                f"its {name.replace('_', ' ')} is {theirs}, not {ours}"
+            )
     known = loaded.metadata.get("labels")
     renamed = bool(known and labels) and list(known or ()) != list(labels or ())
     if not differences and not renamed:
