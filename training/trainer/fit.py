@@ -70,7 +70,7 @@ def fit(
         folder.agree_on_data(dataset.fingerprint)
         batches = Batches.prepare(config, dataset)
         model = folder.load_checkpoint() or _new_model(config, dataset.source, batches.steps)
-        folder.save_json("config.json", _description(config, dataset))
+        folder.save_json("config.json", description(config, dataset))
         _summarize(folder, model)
         if dataset.skipped:
             rows = [(printable(name), why) for name, why in dataset.skipped]
@@ -187,7 +187,8 @@ def evaluate(model: tf.keras.Model, dataset: data.Data) -> tuple[dict[str, float
     return errors, probabilities
 
 
-def _description(config: Config, dataset: data.Data) -> dict[str, Any]:
+def description(config: Config, dataset: data.Data) -> dict[str, Any]:
+    """What a run's config.json says."""
     packages = ("larq-seresnet", "tensorflow", "tf-keras", "larq", "numpy")
     return {
         "config": config.decisive(),

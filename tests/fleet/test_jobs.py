@@ -1,0 +1,148 @@
+"""A plan's way to the GPU and back, and what is learned on it."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_seresnet import sources
+from training import UserError
+from training.fleet import __main__ as command
+from training.fleet import jobs
+from training.trainer import network
+from training.trainer.config import Config
+from training.trainer.run_folder import read_rows
+
+torch = pytest.importorskip("torch")
+worker = pytest.importorskip("training.fleet.gpu.__main__")
+learning = pytest.importorskip("training.fleet.gpu.learning")
+schedule = pytest.importorskip("training.fleet.gpu.schedule")
+
+SMALL = "--dataset digits --epochs 3 --width 4 --blocks 1 1 --batch-size 64"
+
+
+def write(path, *waves):
+    path.write_text(json.dumps(waves))
+    return path
+
+
+def test_a_plan_becomes_run_folders(tmp_path, capsys):
+    plan = write(
+        tmp_path / "plan.json",
+        [
+            {
+                "name": "teacher",
+                "flags": f"{SMALL} --model float --optimizer sgd --calibration 3",
+                "options": {"grid": 8},
+            }
+        ],
+        [
+            {
+                "name": "binary",
+                "flags": f"{SMALL} --fmb --distill teacher --calibration 3",
+                "options": {"grid": 8},
+            },
+            {
+                "name": "pooled",
+                "flags": f"{SMALL} --activations binary",
+                "options": {"grid": 8, "shortcut": "pool", "tail": 0.4, "open_gates": True},
+            },
+        ],
+    )
+    folder, runs = tmp_path / "jobs", tmp_path / "runs"
+    command.main(["prepare", str(plan), str(folder)])
+    for wave in "01":
+        worker.main([str(folder), wave, "--device", "cpu"])
+    capsys.readouterr()
+    worker.main([str(folder), "1", "--device", "cpu"])
+    assert "epoch" not in capsys.readouterr().out  # what is done is skipped
+    command.main(["collect", str(folder), str(runs)])
+    assert "binary: validation" in capsys.readouterr().out
+
+    for name in ("teacher", "binary"):
+        measured = json.loads((runs / name / "results.json").read_text())
+        by_worker = json.loads((folder / f"{name}.json").read_text())["final"]
+        for split in ("validation_error", "test_error"):
+            # An image more or less, whose two likeliest classes are level.
+            assert measured[split] == pytest.approx(by_worker[split], abs=0.3)
+        rows = read_rows(runs / name / "log.csv")
+        assert [row["epoch"] for row in rows] == [1, 2, 3]
+        assert rows[-1]["loss"] < rows[0]["loss"]
+    assert sources.load(str(runs / "binary")).metadata["config"]["fmb"]
+    pooled = json.loads((runs / "pooled" / "config.json").read_text())
+    assert pooled["options"]["shortcut"] == "pool"
+    assert not (runs / "pooled" / "model.keras").exists()
+
+
+def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
+    plan = write(tmp_path / "plan.json", [{"name": "a", "flags": f"{SMALL} --epochs 40"}])
+    jobs.prepare(plan, tmp_path)
+    (spec,) = json.loads((tmp_path / "jobs.json").read_text())["waves"][0]
+    random = np.random.default_rng(0)
+    splits = {"train": 64, "validation": 10}
+    arrays = {f"{k}_images": random.integers(0, 256, (n, 32, 32, 3)) for k, n in splits.items()}
+    labels = {f"{k}_labels": random.integers(0, 10, n) for k, n in splits.items()}
+    np.savez(tmp_path / "few.npz", **labels, **{k: x.astype(np.uint8) for k, x in arrays.items()})
+    facts = json.loads((tmp_path / "jobs.json").read_text())["datasets"]["digits"]
+    pictures = learning.Pictures.load(tmp_path / "few.npz", facts, torch.device("cpu"))
+    run = learning.Run(spec, pictures, None, None, torch.device("cpu"))
+    while not run.done:
+        run.begin_epoch()
+        run.step()
+        run.end_epoch()
+        run.seconds.append(1.0)
+        if run.epoch == 2:
+            run.shorten(4)
+    run.finish()
+    rates = [row["learning_rate"] for row in run.record()["rows"]]
+    assert len(rates) == 4
+    assert rates[-1] == pytest.approx(
+        spec["learning_rate"] * 0.1, rel=0.5
+    )  # of four steps the last
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        ({"name": "a", "flags": "--dataset digits --cutout 4"}, "no worker can do --cutout"),
+        ({"name": "a", "flags": "--dataset digits --gate tanh"}, "the gate sigmoid"),
+        ({"name": "a", "flags": "--dataset digits", "options": {"tial": 1}}, "no option tial"),
+        ({"flags": ""}, "no readable plan"),
+    ],
+)
+def test_what_no_worker_does_is_refused(run, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        jobs.prepare(write(tmp_path / "plan.json", [run]), tmp_path / "jobs")
+
+
+def test_two_runs_of_one_name_are_refused(tmp_path):
+    run = {"name": "a", "flags": "--dataset digits"}
+    with pytest.raises(UserError, match="two runs of one name"):
+        jobs.prepare(write(tmp_path / "plan.json", [run, run]), tmp_path / "jobs")
+
+
+@pytest.mark.parametrize("flags", [{"optimizer": "adam"}, {"optimizer": "sgd"}])
+def test_updates_are_those_of_keras(flags):
+    config = Config(epochs=2, weight_decay=0.01, schedule="one-cycle", **flags)
+    steps = 10
+    optimizer = network.optimizer(config, steps)
+    random = np.random.default_rng(0)
+    start = random.normal(size=50).astype(np.float32)
+    gradients = random.normal(size=(2 * steps, 50)).astype(np.float32)
+    weight = tf.Variable(start)
+    spec = {**jobs.OPTIONS, "epochs": 2, "fmb_start": 0, "fmb_epochs": None}
+    spec |= {name: getattr(config, name) for name in ("optimizer", "learning_rate", "warmup")}
+    spec |= {"schedule": config.schedule, "description": {"fmb": False}}
+    table = schedule.Schedule(spec, steps, torch.device("cpu"))
+    flat, moments = torch.tensor(start), torch.zeros(2, 50)
+    decay, limit = torch.full((50,), 0.01), torch.full((50,), torch.inf)
+    update = learning._adam if config.optimizer == "adam" else learning._nesterov
+    for number, gradient in enumerate(gradients):
+        step = torch.tensor([number])
+        optimizer.apply_gradients([(tf.constant(gradient), weight)])
+        expected = optimizer.learning_rate.numpy()
+        rate, size = table.at("rates", step), table.at("sizes", step)
+        assert rate.item() == pytest.approx(float(expected), rel=1e-4)
+        update(flat, torch.tensor(gradient), moments, decay, limit, rate, size)
+        np.testing.assert_allclose(flat, weight.numpy(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,237 @@
+"""From runs of `training.fit` to a folder of jobs for a GPU, and back to run folders."""
+
+import functools
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from larq_seresnet import models
+from larq_seresnet.architecture import Architecture
+from larq_seresnet.files import write_atomically
+from training import UserError, flags
+from training.trainer import data, fit, network, targets
+from training.trainer.config import INDECISIVE, Config
+from training.trainer.recipes import RECIPES
+from training.trainer.run_folder import RunFolder
+
+OPTIONS: Mapping[str, Any] = {
+    # Of the network, which no builder has (yet): only the log of such a run can be collected.
+    "float_weights": False,  # fully binary networks: binary activations first, weights later
+    "shortcut": "conv",  # "pool": average pool and zeros, without weights
+    "attention_inputs": "binary",  # "float": of a fully binary network's attention
+    # Of the training.
+    "window": 1.0,  # signs of activations pass the gradient where |x| is at most this
+    "gain": 1.0,  # with which the blocks' batch norms start
+    "open_gates": False,  # start with gates that are all on
+    "harden": [0.0, 0.0],  # from and until which share of the steps soft gates become steeper,
+    "harden_slope": 8.0,  # to so many times the slope; FMB, where it is chosen, comes after that
+    "tail": 0.0,  # share of the steps at the end of one-cycle for which the rate falls
+    "tail_rates": [1e-4, 1e-7],  # from the first to the second, in equal time for each decade
+    "decay_kernels_only": False,
+    "clip": True,  # latent weights to [-1, 1]
+    "grid": 2,  # pixels from one crop of an image to the next; 1: as `training.fit`
+    "evaluate_every": 1,  # epochs; 0: after the last alone
+    "keep_weights": True,
+}
+"""What a run of a plan may say besides flags of `training.fit`, and what is meant by default."""
+
+_OF_THE_NETWORK = ("float_weights", "shortcut", "attention_inputs")
+_TAKEN = {  # what a worker does of what a configuration may say; the rest must be the default
+    *Config().hyperparameters,
+    *INDECISIVE,
+    *("fmb_epochs", "fmb_start", "dataset", "epochs", "batch_size", "optimizer", "learning_rate"),
+    *("schedule", "warmup", "weight_decay", "calibration", "distill", "distill_weight"),
+    *("distill_temperature", "seed", "precision", "kernels", "padding", "start_from"),
+}
+
+
+def prepare(plan: Path, folder: Path) -> int:
+    """Write a folder of jobs.
+
+    Args:
+        plan: JSON: a list of waves, each a list of runs {"name", "flags", "options"}; `--distill`
+            and `--start-from` may also name a run of the plan.
+        folder: Where to write.
+
+    Returns:
+        The number of runs.
+
+    Raises:
+        UserError: The plan cannot be read, or asks for what no worker does.
+    """
+    try:
+        waves = json.loads(plan.read_text())
+        names = [run["name"] for wave in waves for run in wave]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{plan} is no readable plan: {error}") from error
+    if len(set(names)) < len(names):
+        raise UserError(f"{plan} has two runs of one name")
+    folder.mkdir(parents=True, exist_ok=True)
+    datasets: dict[str, Any] = {}
+    load = functools.cache(data.load)
+    jobs = [[_job(run, names, folder, datasets, load) for run in wave] for wave in waves]
+    text = json.dumps({"datasets": datasets, "waves": jobs}, indent=1)
+    write_atomically(folder / "jobs.json", text.encode())
+    return len(names)
+
+
+def _job(
+    run: Mapping[str, Any],
+    names: list[str],
+    folder: Path,
+    datasets: dict[str, Any],
+    load: Callable[[str, str | None], data.Data],
+) -> dict[str, Any]:
+    config = flags.parse(
+        Config, f"run {run['name']}", "", shlex.split(run.get("flags", "")), RECIPES
+    )
+    own = {**OPTIONS, **run.get("options", {})}
+    if unknown := own.keys() - OPTIONS.keys():
+        raise UserError(f"run {run['name']}: there is no option {', '.join(sorted(unknown))}")
+    for name, value in asdict(config).items():
+        if name not in _TAKEN and value != getattr(Config(), name):
+            raise UserError(f"run {run['name']}: no worker can do --{name.replace('_', '-')}")
+    if config.gate not in ("sigmoid", "none") or config.stem != 1:
+        raise UserError(f"run {run['name']}: workers have the gate sigmoid and the stem 1 alone")
+    pictures = load(config.dataset, config.data_dir)
+    _write_pictures(config, pictures, own["grid"], folder, datasets)
+    teacher = folder / f"{Path(config.distill).name}.npz"
+    if config.distill not in ("none", *names) and not teacher.exists():
+        model = targets.load_teacher(config.distill, config.dataset, pictures.source)
+        _write_network(teacher, model)
+    if config.start_from is not None and config.start_from not in names:
+        raise UserError(f"run {run['name']}: workers start from runs of the plan alone")
+    described = asdict(network.architecture(config, pictures.source))
+    same: tuple[str, ...] = (
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "learning_rate",
+        "schedule",
+        "warmup",
+        "fmb_start",
+    )
+    same += ("fmb_epochs", "weight_decay", "calibration", "calibrated_log", "seed", "start_from")
+    return {
+        "name": run["name"],
+        "dataset": config.dataset,
+        "description": {**described, **{name: own[name] for name in _OF_THE_NETWORK}},
+        **{name: getattr(config, name) for name in same.split()},
+        "teacher": None if config.distill == "none" else teacher.stem,
+        "teacher_weight": config.distill_weight,
+        "temperature": config.distill_temperature,
+        **{name: value for name, value in own.items() if name not in _OF_THE_NETWORK},
+        "command": config.command,
+        "options": run.get("options", {}),
+    }
+
+
+def _write_pictures(
+    config: Config, pictures: data.Data, grid: int, folder: Path, datasets: dict[str, Any]
+) -> None:
+    facts = {
+        "padding": config.crop_padding,
+        "grid": grid,
+        "flip": pictures.source.flip,
+        "mean": pictures.source.mean,
+        "variance": pictures.source.variance,
+    }
+    if datasets.setdefault(config.dataset, facts) != facts:
+        raise UserError(f"all runs on {config.dataset} need the same padding and grid")
+    file = folder / f"pictures-{config.dataset}.npz"
+    if not file.exists():
+        splits = {name: getattr(pictures, name) for name in ("train", "validation", "test")}
+        np.savez(
+            file,
+            **{f"{name}_images": split[0][:] for name, split in splits.items()},
+            **{f"{name}_labels": split[1] for name, split in splits.items()},
+        )
+
+
+def to_worker(value: np.ndarray) -> np.ndarray:
+    """A Keras weight in PyTorch's layout: the outputs first."""
+    if value.ndim == 4:
+        return value.transpose(3, 2, 0, 1)
+    return value.T
+
+
+def to_keras(value: np.ndarray) -> np.ndarray:
+    """The other way round."""
+    if value.ndim == 4:
+        return value.transpose(2, 3, 1, 0)
+    return value.T
+
+
+def _write_network(file: Path, model: tf.keras.Model) -> None:
+    """Write a network as a worker writes its own."""
+    defaults = {name: OPTIONS[name] for name in _OF_THE_NETWORK}
+    description = {**asdict(Architecture.of(model)), **defaults}
+    weights = {
+        weight.name.removesuffix(":0"): np.ascontiguousarray(to_worker(value))
+        for weight, value in zip(model.weights, model.get_weights(), strict=True)
+    }
+    np.savez(file, **weights)
+    text = json.dumps({"spec": {"description": description}})
+    write_atomically(file.with_suffix(".json"), text.encode())
+
+
+def collect(folder: Path, runs: Path) -> list[tuple[str, dict[str, float]]]:
+    """Make run folders of what the workers have done.
+
+    Args:
+        folder: Of the jobs.
+        runs: Where to make them; those that are there stay.
+
+    Returns:
+        Names and errors, in percent, as Keras measures them in float32.
+
+    Raises:
+        UserError: The folder holds no jobs, or a run folder cannot be written.
+    """
+    try:
+        jobs = json.loads((folder / "jobs.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder} holds no jobs: {error}") from error
+    found = []
+    for spec in (spec for wave in jobs["waves"] for spec in wave):
+        if (folder / f"{spec['name']}.json").exists():
+            record = json.loads((folder / f"{spec['name']}.json").read_text())
+            found.append((spec["name"], _collect(spec, record, folder, runs / spec["name"])))
+    return found
+
+
+def _collect(
+    spec: Mapping[str, Any], record: Mapping[str, Any], folder: Path, path: Path
+) -> dict[str, float]:
+    if (path / "results.json").exists():
+        return json.loads((path / "results.json").read_text())
+    words = shlex.split(spec["command"])[3:]
+    config = replace(flags.parse(Config, "", "", words), epochs=record["epochs"], out=path)
+    pictures = fit.load_data(config)
+    rows = [
+        {name: value for name, value in row.items() if not isinstance(value, list)}
+        for row in record["rows"]
+    ]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with RunFolder(path, config.decisive()) as run:
+        description = {**fit.description(config, pictures), "options": spec["options"]}
+        run.save_json("config.json", description)
+        run.save_rows("log.csv", [{c: row.get(c, float("nan")) for c in columns} for row in rows])
+        special = any(spec["description"][name] != OPTIONS[name] for name in _OF_THE_NETWORK)
+        if special or not spec["keep_weights"]:  # Keras has no such network, or there is none
+            results = {k: round(v, 4) for k, v in record["final"].items() if k.endswith("error")}
+        else:
+            model = models.build(network.architecture(config, pictures.source))
+            with np.load(folder / f"{spec['name']}.npz") as weights:
+                names = [weight.name.removesuffix(":0") for weight in model.weights]
+                model.set_weights([to_keras(weights[n]).astype(np.float32) for n in names])
+            run.save_checkpoint(model)
+            results, _ = fit.evaluate(model, pictures)
+        run.save_results(config.epochs, results)
+    return results
