@@ -404,3 +404,27 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
 
     with pytest.raises(SystemExit, match="cannot be written to"):
         report.main([str(folder), "--out", str(tmp_path / "file")])
+
+
+@pytest.mark.parametrize(("matters", "pairs"), [(0.2, 265), (0.5, 44), (0.8, 19)])
+def test_seeds_needed_are_those_of_the_tables(matters, pairs):
+    """As G*Power has them: two-sided paired t test, 5 %, power 0.9."""
+    differences = pd.Series([-1, 1]) / math.sqrt(2)  # whose deviation is 1
+    assert statistics.seeds_needed(differences, matters) == pairs
+
+
+def test_power_is_told_of_pairs_alone(tmp_path):
+    curves = {"sigmoid": (40, 42, 45), "sigmoid_fmb": (38, 41, 39, 50)}
+    folders = [
+        write_run(tmp_path, arm, seed, [error] * 10)
+        for arm, errors in curves.items()
+        for seed, error in enumerate(errors)
+    ]
+    (row,) = claims.power(runs.load(folders))
+    assert row[:3] == ["error after 10 epochs, as logged", "3", "2.65 points"]
+    assert int(row[-1]) > 50
+
+
+def test_power_needs_two_pairs(tmp_path):
+    folders = [write_run(tmp_path, arm, 0, [40] * 10) for arm in ("sigmoid", "sigmoid_fmb")]
+    assert claims.power(runs.load(folders)) == []

@@ -42,12 +42,16 @@ OPTIONS: Mapping[str, Any] = {
 """What a run of a plan may say besides flags of `training.fit`, and what is meant by default."""
 
 _OF_THE_NETWORK = ("float_weights", "shortcut", "attention_inputs")
+_AS_THEY_ARE = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay"),
+    *("fmb_start", "fmb_epochs", "calibration", "calibrated_log", "seed", "start_from"),
+)
 _TAKEN = {  # what a worker does of what a configuration may say; the rest must be the default
     *Config().hyperparameters,
     *INDECISIVE,
-    *("fmb_epochs", "fmb_start", "dataset", "epochs", "batch_size", "optimizer", "learning_rate"),
-    *("schedule", "warmup", "weight_decay", "calibration", "distill", "distill_weight"),
-    *("distill_temperature", "seed", "precision", "kernels", "padding", "start_from"),
+    *_AS_THEY_ARE,
+    *("dataset", "distill", "distill_weight", "distill_temperature"),
+    *("precision", "kernels", "padding"),
 }
 
 
@@ -108,21 +112,11 @@ def _job(
     if config.start_from is not None and config.start_from not in names:
         raise UserError(f"run {run['name']}: workers start from runs of the plan alone")
     described = asdict(network.architecture(config, pictures.source))
-    same: tuple[str, ...] = (
-        "epochs",
-        "batch_size",
-        "optimizer",
-        "learning_rate",
-        "schedule",
-        "warmup",
-        "fmb_start",
-    )
-    same += ("fmb_epochs", "weight_decay", "calibration", "calibrated_log", "seed", "start_from")
     return {
         "name": run["name"],
         "dataset": config.dataset,
         "description": {**described, **{name: own[name] for name in _OF_THE_NETWORK}},
-        **{name: getattr(config, name) for name in same.split()},
+        **{name: getattr(config, name) for name in _AS_THEY_ARE},
         "teacher": None if config.distill == "none" else teacher.stem,
         "teacher_weight": config.distill_weight,
         "temperature": config.distill_temperature,

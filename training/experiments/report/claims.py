@@ -19,13 +19,21 @@ import pandas as pd
 
 from training.experiments.plan import HORIZON
 from training.experiments.report.runs import Runs, measure
-from training.experiments.report.statistics import Effect, effect
+from training.experiments.report.statistics import Effect, effect, seeds_needed
 
 CLAIMS = pd.read_csv(Path(__file__).with_name("claims.csv"))
 CLAIMS["relative"] = 1 - CLAIMS.paper_lower / CLAIMS.paper_higher  # the paper's effect, or NaN
 
 POINT = 1.0  # percentage points that matter, where the paper has no number
 CLOSE = 2.0  # percentage points within which two errors are close
+
+DECISIVE = (
+    ("epochs to 30 % error, calibrated", "reach", 30.0, "calibrated", "epochs", 1.0),
+    ("error after 10 epochs, calibrated", "after", 10, "calibrated", "points", POINT),
+    ("mean error of epochs 1 to 10, calibrated", "mean", 10, "calibrated", "points", POINT),
+    ("error after 10 epochs, as logged", "after", 10, "test_error", "points", POINT),
+)
+"""What would answer the papers' question, and the difference that would matter."""
 
 
 class Outcome(NamedTuple):
@@ -64,6 +72,20 @@ def _measured(claim: Any, runs: Runs, shortest: int) -> list[pd.Series]:
         epochs = runs.of(arm, claim.dataset)
         sides.append(measure(epochs[epochs.length >= shortest], claim.how, claim.column, at))
     return sides
+
+
+def power(runs: Runs) -> list[list[str]]:
+    """What it takes to decide about FMB: the spread of the differences between paired seeds."""
+    rows = []
+    for text, how, at, column, unit, matters in DECISIVE:
+        sides = [
+            measure(runs.of(arm, "cifar10"), how, column, at) for arm in ("sigmoid", "sigmoid_fmb")
+        ]
+        differences = (sides[0] - sides[1]).replace([math.inf, -math.inf], math.nan).dropna()
+        if (count := seeds_needed(differences, matters)) is not None:
+            spread = f"{differences.std():.2f} {unit}"
+            rows.append([text, str(len(differences)), spread, f"{matters:g}", str(count)])
+    return rows
 
 
 def _verdict(close: bool, found: Effect, matters: float) -> str:

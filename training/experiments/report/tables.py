@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.experiments.arms import ARMS, GROUPS
 from training.experiments.plan import DATASETS, STAGES, steps
-from training.experiments.report.claims import CLAIMS, judge
+from training.experiments.report.claims import CLAIMS, judge, power
 from training.experiments.report.page import Page
 from training.experiments.report.runs import Runs, measure
 from training.experiments.report.statistics import NONE, summary
@@ -30,6 +30,7 @@ def add(page: Page, runs: Runs) -> None:
     page.table("table 3", table_3(runs, "calibrated"), calibrated=", batch norm calibrated")
     page.table("controls", verdicts("controls", runs))
     page.table("calibrated", verdicts("calibrated", runs))
+    page.table("power", power(runs))
     page.table("cifar10", overview(runs, "cifar10", (6, 9, 10, 30, 100), (10, 30, 100)))
     page.table("svhn_cropped", overview(runs, "svhn_cropped", (10, 30, 60), (60,)))
     rates = runs.epochs.groupby("group").learning_rate.unique()
