@@ -5,9 +5,11 @@ import os
 import larq_seresnet  # before TensorFlow: it chooses Keras 2
 from larq_seresnet.console import silence
 from larq_seresnet.errors import UserError as UserError
+from training import processor
 
 # TensorFlow talks about GPUs that it does not find, some of it before it reads this variable; what
 # matters reaches Python as an exception.
+processor.prepare()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with silence():
     import larq_seresnet._tensorflow  # noqa: F401

@@ -6,9 +6,11 @@ The variants, each in a process of its own that waits while the others work, tak
 
 fit                            `python -m training.fit` with all that it does, in its own precision
 plain                          Keras's `model.fit` in float32, images augmented one by one
+plain-onednn                   the same with oneDNN, which TensorFlow leaves off on many CPUs
 torch-float32, torch-bfloat16  the same network in PyTorch, where that is installed
 fit-input, plain-input         the input pipelines alone
 
+With `LARQ_SERESNET_CPU=avx2` all variants do with AVX2 (but PyTorch, which uses oneDNN's alone).
 Ratios are medians of the ratios within a round. An epoch is one of the whole data set: its training
 steps, the evaluation after it and whatever else it takes, from the rates that were measured.
 """
@@ -26,7 +28,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from larq_seresnet.files import write_atomically
-from training import UserError, flags
+from training import UserError, flags, processor
 from training.benchmark import machine, report
 from training.benchmark.turns import WARM_UP_STEPS, Task, Worker, clock
 from training.command import ending
@@ -34,7 +36,9 @@ from training.flags import flag
 from training.trainer import data, fit
 from training.trainer.config import Config
 
-Name = Literal["fit", "plain", "torch-float32", "torch-bfloat16", "fit-input", "plain-input"]
+Name = Literal[
+    "fit", "plain", "plain-onednn", "torch-float32", "torch-bfloat16", "fit-input", "plain-input"
+]
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not left:
             sys.exit("training.benchmark: error: nothing is left to measure")
         config = replace(config, variants=left)
+    if processor.onednn_by_default():  # then it is what "plain" measures
+        left = tuple(name for name in config.variants if name != "plain-onednn")
+        config = replace(config, variants=left or config.variants)
     description = machine.describe()  # with the load before the measurement adds to it
     with ending("training.benchmark", "nothing was written"):
         series, dataset = benchmark(config)

@@ -6,6 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from training import processor
+
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy", "torch")
 
@@ -21,7 +23,9 @@ def describe() -> dict[str, Any]:
         "system": platform.platform(),
         "cpu": cpu.get("model name", platform.processor()),
         "cores": os.cpu_count(),
-        "cpu_flags": [flag for flag in FLAGS if flag in cpu.get("flags", "").split()],
+        "cpu_flags": [flag for flag in FLAGS if flag in processor.features()],
+        "emulated": processor.is_emulated(),
+        "onednn": processor.onednn(),
         "memory": _fields(Path("/proc/meminfo")).get("MemTotal"),
         "load_average_before": os.getloadavg()[0],
         "versions": versions,

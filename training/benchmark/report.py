@@ -95,7 +95,8 @@ def _measures(one: Series, rates: dict[tuple[int, str, str], pd.DataFrame]) -> d
     }
     torch = [r for key, r in rates.items() if key[:2] == network and key[2].startswith("torch")]
     best = max(torch, key=lambda found: found.training.median(), default=None)
-    for name, reference in (("plain", rates.get((*network, "plain"))), ("best_torch", best)):
+    plain, onednn = (rates.get((*network, name)) for name in ("plain", "plain-onednn"))
+    for name, reference in (("plain", plain), ("plain_onednn", onednn), ("best_torch", best)):
         if reference is not None:
             measures[f"training_times_{name}"] = own.training / reference.training
             measures[f"epoch_times_{name}"] = reference.epoch / own.epoch
@@ -108,12 +109,14 @@ def _measures(one: Series, rates: dict[tuple[int, str, str], pd.DataFrame]) -> d
 COLUMNS = (
     ("training images/s", "training_images_per_second", 0),
     ("x plain", "training_times_plain", 2),
+    ("x plain with oneDNN", "training_times_plain_onednn", 2),
     ("x PyTorch", "training_times_best_torch", 2),
     ("x weights-only", "training_times_weights_only", 2),
     ("evaluation images/s", "evaluation_images_per_second", 0),
     ("x training", "evaluation_times_training", 1),
     ("epoch s", "epoch_seconds", 1),
     ("x plain", "epoch_times_plain", 2),
+    ("x plain with oneDNN", "epoch_times_plain_onednn", 2),
     ("x PyTorch", "epoch_times_best_torch", 2),
     ("other %", "other_percent_of_epoch", 1),
 )
@@ -129,12 +132,13 @@ def table(rows: Sequence[Row]) -> str:
         spread = f" ({low:,.0f} to {high:,.0f})" if key == COLUMNS[0][1] else ""
         return f"{median:,.{digits}f}{spread}"
 
-    header = ["network", "variant", *(f"{title}:" for title, _, _ in COLUMNS)]
+    columns = [one for one in COLUMNS if any(one[1] in row for row in rows)]
+    header = ["network", "variant", *(f"{title}:" for title, _, _ in columns)]
     cells = [
         [
             f"width {row['width']}, {NETWORKS[row['activations']]}",
             row["variant"],
-            *(cell(row, key, digits) for _, key, digits in COLUMNS),
+            *(cell(row, key, digits) for _, key, digits in columns),
         ]
         for row in rows
         if "epoch_seconds" in row

@@ -14,8 +14,9 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest import mock
 
-from training import UserError
+from training import UserError, processor
 from training.trainer import data
 
 WARM_UP_STEPS = 4  # at the head of each turn: what was fetched while others worked is used up
@@ -89,6 +90,7 @@ class Baton:
 VARIANTS = {
     "fit": ("keras_variants", "project"),
     "plain": ("keras_variants", "plain"),
+    "plain-onednn": ("keras_variants", "plain"),
     "fit-input": ("keras_variants", "project_input"),
     "plain-input": ("keras_variants", "plain_input"),
     "torch-float32": ("torch_twin", "float32"),
@@ -104,7 +106,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(task, theirs), daemon=True)
-        self._process.start()
+        plain = task.variant in ("plain", "plain-input")
+        with mock.patch.dict(os.environ, processor.as_users_have_it() if plain else {}):
+            self._process.start()
         theirs.close()
         self._receive()  # it has imported what it needs
 

@@ -215,6 +215,7 @@ def _collect(
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with RunFolder(path, config.decisive()) as run:
         description = {**fit.description(config, pictures), "options": spec["options"]}
+        description["processor"] = "a GPU, by training.fleet"
         run.save_json("config.json", description)
         run.save_rows("log.csv", [{c: row.get(c, float("nan")) for c in columns} for row in rows])
         special = any(spec["description"][name] != OPTIONS[name] for name in _OF_THE_NETWORK)

@@ -17,16 +17,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from training import processor
+
 SOURCE = Path(__file__).with_name("kernels.cc")
-FLAGS = (
-    "-std=c++17",
-    "-shared",
-    "-fPIC",
-    "-O3",
-    "-march=native",
-    "-mprefer-vector-width=512",
-    "-w",
-)
+FLAGS = ("-std=c++17", "-shared", "-fPIC", "-O3", "-w")
 
 
 class UnavailableError(Exception):
@@ -44,9 +38,15 @@ def library() -> Any:
     if not compiler:
         raise UnavailableError("there is no C++ compiler (g++ or clang++)")
     # Whatever changes the result is part of the name; a CPU's flags are what -march=native reads.
-    command = [compiler, *FLAGS, *tf.sysconfig.get_compile_flags(), str(SOURCE)]
+    command = [
+        compiler,
+        *FLAGS,
+        *processor.compiler_flags(),
+        *tf.sysconfig.get_compile_flags(),
+        str(SOURCE),
+    ]
     command += tf.sysconfig.get_link_flags()
-    cpu = next((x for x in _read("/proc/cpuinfo").splitlines() if x.startswith("flags")), "")
+    cpu = " ".join(sorted(processor.features()))
     state = "\n".join([SOURCE.read_text(), *command, tf.version.GIT_VERSION, cpu])
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "larq-seresnet"
     target = cache / f"kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.so"
@@ -70,10 +70,6 @@ def _compile(command: Sequence[str], target: Path) -> None:
         draft.rename(target)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _read(path: str) -> str:
-    return Path(path).read_text() if Path(path).exists() else ""
 
 
 def channel_sums(x: tf.Tensor, *, rectify: bool = False) -> tuple[tf.Tensor, tf.Tensor]:

@@ -65,7 +65,7 @@ def fit(
         RunFolder(path, config.decisive()) as folder,
         group.strategy.scope(),
     ):
-        print(f"run folder: {folder.path}", flush=True)
+        print(f"run folder: {folder.path} ({hardware.describe(config)})", flush=True)
         dataset = dataset or load_data(config)
         folder.agree_on_data(dataset.fingerprint)
         batches = Batches.prepare(config, dataset)
@@ -199,6 +199,7 @@ def description(config: Config, dataset: data.Data) -> dict[str, Any]:
             **({"fingerprint": dataset.fingerprint} if dataset.fingerprint else {}),
         },
         "labels": dataset.source.labels,
+        "processor": hardware.describe(config),
         "versions": {
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in packages},

@@ -3,11 +3,10 @@
 import contextlib
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import tensorflow as tf
 
-from training import UserError, kernels
+from training import UserError, kernels, processor
 from training.trainer.config import Config, Kernels, Precision
 from training.trainer.fused import fused
 
@@ -32,8 +31,7 @@ def precision(name: Precision) -> Precision:
     if name != "auto":
         return name
     # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
-    cpu = Path("/proc/cpuinfo")
-    return "mixed_bfloat16" if cpu.exists() and "amx_bf16" in cpu.read_text() else "float32"
+    return "mixed_bfloat16" if "amx_bf16" in processor.features() else "float32"
 
 
 def kernels_to_use(name: Kernels) -> Kernels:
@@ -75,6 +73,12 @@ def share_cores(kernels: Kernels, batch_size: int) -> None:
         return
     with contextlib.suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def describe(config: Config) -> str:
+    """What of this machine a resolved configuration uses, in a line."""
+    count = 1 if config.kernels == "keras" else shards(config.batch_size)
+    return processor.describe(config.precision, config.kernels, count)
 
 
 def learner(model: tf.keras.Model, kernels: Kernels, batch_size: int) -> tf.keras.Model:
