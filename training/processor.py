@@ -60,7 +60,7 @@ _USERS = os.environ.get(_ONEDNN)  # before `prepare`
 def prepare() -> None:
     """Set what is fastest, where the user has not set it; before TensorFlow is imported.
 
-    Without oneDNN convolutions go through Eigen, at half the speed (`docs/training.md`).
+    Without oneDNN convolutions go through Eigen, which is slower.
     """
     if is_emulated():
         os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
