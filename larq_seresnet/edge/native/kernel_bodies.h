@@ -3,6 +3,7 @@
 #ifndef LARQ_SERESNET_KERNEL_BODIES_H_
 #define LARQ_SERESNET_KERNEL_BODIES_H_
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "kernels.h"
@@ -63,18 +64,95 @@ EDGE_INLINE void edge_to_bits_body(int32_t (*sums)[kEdgeTile], int pixels,
   }
 }
 
+enum { kPartNorm = 1, kPartGate = 2, kPartResidual = 4 };
+
+/* One tile of channels of all pixels. `parts` and, but for the last tile, `channels` are constants,
+ * so that what is the same for all pixels stays in registers. */
+EDGE_INLINE void edge_finish_tile(const float *x, const float *residual, size_t pixels,
+                                  size_t stride, const size_t channels, const int parts,
+                                  const EdgeFinish *finish, size_t first, float *output) {
+  float shift[kEdgeTile], scale[kEdgeTile], gate[kEdgeTile];
+  const float low = finish->low;
+  for (size_t c = 0; c < channels; c++) {
+    /* x + -0 and x * 1 are x. */
+    shift[c] = finish->shift ? finish->shift[first + c] : -0.0f;
+    scale[c] = finish->scale ? finish->scale[first + c] : 1.0f;
+    gate[c] = finish->gate ? finish->gate[first + c] : 1.0f;
+  }
+  for (size_t p = 0, i = first; p < pixels; p++, i += stride) {
+    float row[kEdgeTile];
+    for (size_t c = 0; c < channels; c++) {
+      float value = x[i + c];
+      if (parts & kPartNorm) value = (value + shift[c]) * scale[c];
+      if (parts & kPartGate) value *= gate[c];
+      if (parts & kPartResidual) value += residual[i + c];
+      row[c] = value < low ? low : value;
+    }
+    memcpy(output + i, row, channels * sizeof *row);
+  }
+}
+
+EDGE_INLINE void edge_finish_parts(const float *x, const float *residual, size_t pixels,
+                                   size_t channels, const EdgeFinish *finish, const int parts,
+                                   float *output) {
+  size_t first = 0;
+  for (; channels - first >= kEdgeTile; first += kEdgeTile)
+    edge_finish_tile(x, residual, pixels, channels, kEdgeTile, parts, finish, first, output);
+  if (first < channels)
+    edge_finish_tile(x, residual, pixels, channels, channels - first, parts, finish, first, output);
+}
+
+EDGE_INLINE void edge_finish_body(const float *x, const float *residual, size_t pixels,
+                                  size_t channels, const EdgeFinish *finish, float *output) {
+  bool norm = finish->shift || finish->scale;
+  if (norm && !finish->gate && residual)
+    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartResidual, output);
+  else if (norm && !finish->gate)
+    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm, output);
+  else if (!norm && finish->gate && residual)
+    edge_finish_parts(x, residual, pixels, channels, finish, kPartGate | kPartResidual, output);
+  else if (residual)
+    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartGate | kPartResidual,
+                      output);
+  else
+    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartGate, output);
+}
+
+enum { kMeanParts = 4 }; /* sums that do not wait for each other */
+
+EDGE_INLINE void edge_mean_tile(const float *x, size_t pixels, size_t stride,
+                                const size_t channels, float *output) {
+  float sums[kMeanParts][kEdgeTile] = {{0}};
+  size_t p = 0;
+  for (; p + kMeanParts <= pixels; p += kMeanParts)
+    for (size_t part = 0; part < kMeanParts; part++, x += stride)
+      for (size_t c = 0; c < channels; c++) sums[part][c] += x[c];
+  for (; p < pixels; p++, x += stride)
+    for (size_t c = 0; c < channels; c++) sums[0][c] += x[c];
+  for (size_t c = 0; c < channels; c++)
+    output[c] = ((sums[0][c] + sums[1][c]) + (sums[2][c] + sums[3][c])) / (float)pixels;
+}
+
+EDGE_INLINE void edge_mean_body(const float *x, size_t pixels, size_t channels, float *output) {
+  size_t first = 0;
+  for (; channels - first >= kEdgeTile; first += kEdgeTile)
+    edge_mean_tile(x + first, pixels, channels, kEdgeTile, output + first);
+  if (first < channels)
+    edge_mean_tile(x + first, pixels, channels, channels - first, output + first);
+}
+
 /* Expands to a call of accumulate_pixels with a constant number of pixels, so that the compiler
  * keeps all sums in registers. */
-#define EDGE_DISPATCH_PIXELS(accumulate_pixels, patches, filters, words, pixels, sums) \
+#define EDGE_DISPATCH_PIXELS(accumulate_pixels, input, windows, filters, pixels, sums) \
   switch (pixels) {                                                                    \
-    case 8: accumulate_pixels(patches, filters, words, 8, sums); break;                \
-    case 7: accumulate_pixels(patches, filters, words, 7, sums); break;                \
-    case 6: accumulate_pixels(patches, filters, words, 6, sums); break;                \
-    case 5: accumulate_pixels(patches, filters, words, 5, sums); break;                \
-    case 4: accumulate_pixels(patches, filters, words, 4, sums); break;                \
-    case 3: accumulate_pixels(patches, filters, words, 3, sums); break;                \
-    case 2: accumulate_pixels(patches, filters, words, 2, sums); break;                \
-    default: accumulate_pixels(patches, filters, words, 1, sums); break;               \
+    case 8: accumulate_pixels(input, windows, filters, 8, sums); break;                \
+    case 7: accumulate_pixels(input, windows, filters, 7, sums); break;                \
+    case 6: accumulate_pixels(input, windows, filters, 6, sums); break;                \
+    case 5: accumulate_pixels(input, windows, filters, 5, sums); break;                \
+    case 4: accumulate_pixels(input, windows, filters, 4, sums); break;                \
+    case 3: accumulate_pixels(input, windows, filters, 3, sums); break;                \
+    case 2: accumulate_pixels(input, windows, filters, 2, sums); break;                \
+    default: accumulate_pixels(input, windows, filters, 1, sums); break;               \
   }
 
 #endif /* LARQ_SERESNET_KERNEL_BODIES_H_ */

@@ -7,25 +7,29 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq")))
 
-TARGET EDGE_INLINE void accumulate_pixels(const uint32_t *patches, const uint32_t *filters,
-                                          size_t words, const int pixels,
+TARGET EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindows *windows,
+                                          const uint32_t *filters, const int pixels,
                                           int32_t (*sums)[kEdgeTile]) {
+  const size_t step = windows->step, length = windows->length;
   __m512i total[kEdgeMaxPixels];
   for (int p = 0; p < pixels; p++) total[p] = _mm512_setzero_si512();
-  for (size_t k = 0; k < words; k++) {
-    __m512i filter = _mm512_loadu_si512(filters + k * kEdgeTile);
-    for (int p = 0; p < pixels; p++) {
-      __m512i patch = _mm512_set1_epi32((int)patches[(size_t)p * words + k]);
-      __m512i differing = _mm512_popcnt_epi32(_mm512_xor_si512(filter, patch));
-      total[p] = _mm512_add_epi32(total[p], differing);
+  for (size_t run = 0; run < windows->runs; run++) {
+    const uint32_t *word = input + windows->offsets[run];
+    for (const uint32_t *end = word + length; word < end; word++, filters += kEdgeTile) {
+      __m512i filter = _mm512_loadu_si512(filters);
+      for (int p = 0; p < pixels; p++) {
+        __m512i other = _mm512_set1_epi32((int)word[(size_t)p * step]);
+        __m512i differing = _mm512_popcnt_epi32(_mm512_xor_si512(filter, other));
+        total[p] = _mm512_add_epi32(total[p], differing);
+      }
     }
   }
   for (int p = 0; p < pixels; p++) _mm512_storeu_si512(sums[p], total[p]);
 }
 
-TARGET static void accumulate(const uint32_t *patches, const uint32_t *filters, size_t words,
-                              int pixels, int32_t (*sums)[kEdgeTile]) {
-  EDGE_DISPATCH_PIXELS(accumulate_pixels, patches, filters, words, pixels, sums)
+TARGET static void accumulate(const uint32_t *input, const EdgeWindows *windows,
+                              const uint32_t *filters, int pixels, int32_t (*sums)[kEdgeTile]) {
+  EDGE_DISPATCH_PIXELS(accumulate_pixels, input, windows, filters, pixels, sums)
 }
 
 TARGET static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
@@ -71,6 +75,15 @@ TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_poi
     *words++ = _mm256_cmplt_epi8_mask(_mm256_loadu_si256((const __m256i *)values), zero);
 }
 
+TARGET static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
+                   const EdgeFinish *steps, float *output) {
+  edge_finish_body(x, residual, pixels, channels, steps, output);
+}
+
+TARGET static void mean(const float *x, size_t pixels, size_t channels, float *output) {
+  edge_mean_body(x, pixels, channels, output);
+}
+
 const EdgeKernels edge_kernels_avx512 = {
     .name = "avx512",
     .pixels = 8,
@@ -81,5 +94,7 @@ const EdgeKernels edge_kernels_avx512 = {
     .to_bits = to_bits,
     .pack_float = pack_float,
     .pack_int8 = pack_int8,
+    .finish = finish,
+    .mean = mean,
 };
 #endif

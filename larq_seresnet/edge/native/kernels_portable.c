@@ -11,13 +11,15 @@ EDGE_INLINE int32_t count_bits(uint32_t bits) {
   return (int32_t)((bits + (bits >> 16)) & 0x3f);
 }
 
-static void accumulate(const uint32_t *patches, const uint32_t *filters, size_t words, int pixels,
-                       int32_t (*sums)[kEdgeTile]) {
-  for (int p = 0; p < pixels; p++, patches += words) {
+static void accumulate(const uint32_t *input, const EdgeWindows *windows, const uint32_t *filters,
+                       int pixels, int32_t (*sums)[kEdgeTile]) {
+  for (int p = 0; p < pixels; p++, input += windows->step) {
+    const uint32_t *filter = filters;
     memset(sums[p], 0, sizeof sums[p]);
-    for (size_t k = 0; k < words; k++)
-      for (int c = 0; c < kEdgeTile; c++)
-        sums[p][c] += count_bits(patches[k] ^ filters[k * kEdgeTile + (size_t)c]);
+    for (size_t run = 0; run < windows->runs; run++)
+      for (size_t k = 0; k < windows->length; k++, filter += kEdgeTile)
+        for (int c = 0; c < kEdgeTile; c++)
+          sums[p][c] += count_bits(input[windows->offsets[run] + k] ^ filter[c]);
   }
 }
 
@@ -52,6 +54,15 @@ static void pack_int8(const int8_t *values, size_t count, int8_t zero_point, uin
   }
 }
 
+static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
+                   const EdgeFinish *steps, float *output) {
+  edge_finish_body(x, residual, pixels, channels, steps, output);
+}
+
+static void mean(const float *x, size_t pixels, size_t channels, float *output) {
+  edge_mean_body(x, pixels, channels, output);
+}
+
 const EdgeKernels edge_kernels_portable = {
     .name = "portable",
     .pixels = 1,
@@ -62,4 +73,6 @@ const EdgeKernels edge_kernels_portable = {
     .to_bits = to_bits,
     .pack_float = pack_float,
     .pack_int8 = pack_int8,
+    .finish = finish,
+    .mean = mean,
 };
