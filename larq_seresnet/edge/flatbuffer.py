@@ -132,6 +132,15 @@ class Writer:
         self.put(np.ascontiguousarray(value).data.cast("B"))
         return self.put(struct.pack("<I", value.nbytes), 4)
 
+    def text(self, value: str) -> int:
+        """A string, which ends with a zero byte."""
+        content = value.encode()
+        return self.put(struct.pack("<I", len(content)) + content + b"\0", 4)
+
+    def integers(self, values: Sequence[int]) -> int:
+        """A vector of 32-bit integers."""
+        return self.put(struct.pack(f"<I{len(values)}i", len(values), *values), 4)
+
     def offsets(self, targets: Sequence[int]) -> int:
         """A vector of tables."""
         size = 4 * len(targets)

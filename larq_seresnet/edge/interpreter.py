@@ -12,8 +12,9 @@ import numpy as np
 
 from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
+from larq_seresnet.edge.fuse import fuse
 from larq_seresnet.edge.memory import require_memory
-from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
+from larq_seresnet.edge.model_file import NATIVE_OPERATORS, ModelFile, read_file
 from larq_seresnet.edge.native_library import find_runtime, native_library, require_known
 from larq_seresnet.edge.tensors import TensorInfo, as_input, dequantize, describe_tensors, fits
 from larq_seresnet.edge.unpack import unpack_constants
@@ -91,9 +92,12 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
+        loaded = file
         if unpacked.data is not file.data:
-            check(ModelFile(unpacked.data))  # there are more constants now
-        self._create = lambda: _create_runtime(unpacked.data, unpacked.operators, threads)
+            loaded = ModelFile(unpacked.data)
+            check(loaded)  # there are more constants now
+        content = fuse(loaded)
+        self._create = lambda: _create_runtime(content, unpacked.operators, threads)
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
@@ -312,7 +316,7 @@ def _in_thread(work: Callable[[], _Result], stopped: threading.Event) -> _Result
 def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
     module = find_runtime()
     delegates = []
-    if set(operators) & set(LCE_OPERATORS):
+    if set(operators) & set(NATIVE_OPERATORS):
         require_known(module)
         library = str(native_library())
         try:
