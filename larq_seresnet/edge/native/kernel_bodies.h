@@ -1,5 +1,6 @@
 /* What the instruction sets share: plain C over the 16 lanes of a tile, which compilers vectorize.
- * Each kernel file inlines it into functions that it compiles for its own instruction set. */
+ * Each kernel file inlines it into functions that it compiles for its own instruction set, and says
+ * how many floats a register of that holds: EDGE_LANES. */
 #ifndef LARQ_SERESNET_KERNEL_BODIES_H_
 #define LARQ_SERESNET_KERNEL_BODIES_H_
 
@@ -64,81 +65,102 @@ EDGE_INLINE void edge_to_bits_body(int32_t (*sums)[kEdgeTile], int pixels,
   }
 }
 
+/* Compilers turn the operators of such a type into the instructions of the file's own set. */
+typedef float EdgeVector __attribute__((vector_size(4 * EDGE_LANES)));
+enum { kVectors = kEdgeTile / EDGE_LANES };
+
+/* The same at any address. Copying the bytes would go through narrower registers. */
+typedef float EdgeUnaligned __attribute__((vector_size(4 * EDGE_LANES), aligned(4), may_alias));
+
+/* No functions: where one that passes vectors is not inlined, compilers differ in how. */
+#define EDGE_AT(values, vector) (((EdgeUnaligned *)(values))[vector])
+
 enum { kPartNorm = 1, kPartGate = 2, kPartResidual = 4 };
 
-/* One tile of channels of all pixels. `parts` and, but for the last tile, `channels` are constants,
- * so that what is the same for all pixels stays in registers. */
+/* One whole tile of channels of all pixels. `parts` is a constant, so that the loop has no
+ * branches and what is the same for all pixels stays in registers. */
 EDGE_INLINE void edge_finish_tile(const float *x, const float *residual, size_t pixels,
-                                  size_t stride, const size_t channels, const int parts,
-                                  const EdgeFinish *finish, size_t first, float *output) {
-  float shift[kEdgeTile], scale[kEdgeTile], gate[kEdgeTile];
-  const float low = finish->low;
-  for (size_t c = 0; c < channels; c++) {
-    /* x + -0 and x * 1 are x. */
-    shift[c] = finish->shift ? finish->shift[first + c] : -0.0f;
-    scale[c] = finish->scale ? finish->scale[first + c] : 1.0f;
-    gate[c] = finish->gate ? finish->gate[first + c] : 1.0f;
+                                  size_t stride, const int parts, const EdgeFinish *finish,
+                                  size_t first, float *output) {
+  EdgeVector shift[kVectors], scale[kVectors], gate[kVectors];
+  for (size_t v = 0; v < kVectors; v++) { /* x + -0 and x * 1 are x */
+    const EdgeVector one = (EdgeVector){0} + 1.0f;
+    shift[v] = finish->shift ? EDGE_AT(finish->shift + first, v) : -(EdgeVector){0};
+    scale[v] = finish->scale ? EDGE_AT(finish->scale + first, v) : one;
+    gate[v] = finish->gate ? EDGE_AT(finish->gate + first, v) : one;
   }
-  for (size_t p = 0, i = first; p < pixels; p++, i += stride) {
-    float row[kEdgeTile];
-    for (size_t c = 0; c < channels; c++) {
-      float value = x[i + c];
-      if (parts & kPartNorm) value = (value + shift[c]) * scale[c];
-      if (parts & kPartGate) value *= gate[c];
-      if (parts & kPartResidual) value += residual[i + c];
-      row[c] = value < low ? low : value;
+  for (size_t p = 0, i = first; p < pixels; p++, i += stride)
+    for (size_t v = 0; v < kVectors; v++) {
+      EdgeVector value = EDGE_AT(x + i, v);
+      if (parts & kPartNorm) value = (value + shift[v]) * scale[v];
+      if (parts & kPartGate) value *= gate[v];
+      if (parts & kPartResidual) value += EDGE_AT(residual + i, v);
+      EDGE_AT(output + i, v) = value;
     }
-    memcpy(output + i, row, channels * sizeof *row);
-  }
 }
 
-EDGE_INLINE void edge_finish_parts(const float *x, const float *residual, size_t pixels,
-                                   size_t channels, const EdgeFinish *finish, const int parts,
-                                   float *output) {
-  size_t first = 0;
-  for (; channels - first >= kEdgeTile; first += kEdgeTile)
-    edge_finish_tile(x, residual, pixels, channels, kEdgeTile, parts, finish, first, output);
-  if (first < channels)
-    edge_finish_tile(x, residual, pixels, channels, channels - first, parts, finish, first, output);
+/* The channels behind the last whole tile. */
+EDGE_INLINE void edge_finish_rest(const float *x, const float *residual, size_t pixels,
+                                  size_t stride, const EdgeFinish *finish, size_t first,
+                                  float *output) {
+  for (size_t p = 0, i = 0; p < pixels; p++, i += stride)
+    for (size_t c = first; c < stride; c++) {
+      float value = x[i + c];
+      if (finish->shift) value += finish->shift[c];
+      if (finish->scale) value *= finish->scale[c];
+      if (finish->gate) value *= finish->gate[c];
+      output[i + c] = residual ? value + residual[i + c] : value;
+    }
 }
 
 EDGE_INLINE void edge_finish_body(const float *x, const float *residual, size_t pixels,
                                   size_t channels, const EdgeFinish *finish, float *output) {
-  bool norm = finish->shift || finish->scale;
-  if (norm && !finish->gate && residual)
-    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartResidual, output);
-  else if (norm && !finish->gate)
-    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm, output);
-  else if (!norm && finish->gate && residual)
-    edge_finish_parts(x, residual, pixels, channels, finish, kPartGate | kPartResidual, output);
-  else if (residual)
-    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartGate | kPartResidual,
-                      output);
-  else
-    edge_finish_parts(x, residual, pixels, channels, finish, kPartNorm | kPartGate, output);
+  const bool norm = finish->shift || finish->scale, gate = finish->gate;
+  const size_t rest = channels % kEdgeTile;
+  for (size_t first = 0; first < channels - rest; first += kEdgeTile) {
+#define EDGE_FINISH(parts) \
+  edge_finish_tile(x, residual, pixels, channels, parts, finish, first, output)
+    if (norm && !gate && residual)
+      EDGE_FINISH(kPartNorm | kPartResidual);
+    else if (norm && !gate)
+      EDGE_FINISH(kPartNorm);
+    else if (!norm && gate && residual)
+      EDGE_FINISH(kPartGate | kPartResidual);
+    else if (residual)
+      EDGE_FINISH(kPartNorm | kPartGate | kPartResidual);
+    else
+      EDGE_FINISH(kPartNorm | kPartGate);
+#undef EDGE_FINISH
+  }
+  if (rest) edge_finish_rest(x, residual, pixels, channels, finish, channels - rest, output);
+  if (finish->relu)
+    for (size_t i = 0; i < pixels * channels; i++) output[i] = output[i] < 0 ? 0 : output[i];
 }
 
 enum { kMeanParts = 4 }; /* sums that do not wait for each other */
 
-EDGE_INLINE void edge_mean_tile(const float *x, size_t pixels, size_t stride,
-                                const size_t channels, float *output) {
-  float sums[kMeanParts][kEdgeTile] = {{0}};
-  size_t p = 0;
-  for (; p + kMeanParts <= pixels; p += kMeanParts)
-    for (size_t part = 0; part < kMeanParts; part++, x += stride)
-      for (size_t c = 0; c < channels; c++) sums[part][c] += x[c];
-  for (; p < pixels; p++, x += stride)
-    for (size_t c = 0; c < channels; c++) sums[0][c] += x[c];
-  for (size_t c = 0; c < channels; c++)
-    output[c] = ((sums[0][c] + sums[1][c]) + (sums[2][c] + sums[3][c])) / (float)pixels;
-}
-
 EDGE_INLINE void edge_mean_body(const float *x, size_t pixels, size_t channels, float *output) {
-  size_t first = 0;
-  for (; channels - first >= kEdgeTile; first += kEdgeTile)
-    edge_mean_tile(x + first, pixels, channels, kEdgeTile, output + first);
-  if (first < channels)
-    edge_mean_tile(x + first, pixels, channels, channels - first, output + first);
+  const size_t rest = channels % kEdgeTile;
+  const float count = (float)pixels;
+  for (size_t first = 0; first < channels - rest; first += kEdgeTile) {
+    EdgeVector sums[kMeanParts][kVectors] = {{{0}}};
+    const float *pixel = x + first;
+    size_t p = 0;
+    for (; p + kMeanParts <= pixels; p += kMeanParts)
+      for (int part = 0; part < kMeanParts; part++, pixel += channels)
+        for (size_t v = 0; v < kVectors; v++) sums[part][v] += EDGE_AT(pixel, v);
+    for (; p < pixels; p++, pixel += channels)
+      for (size_t v = 0; v < kVectors; v++) sums[0][v] += EDGE_AT(pixel, v);
+    for (size_t v = 0; v < kVectors; v++)
+      EDGE_AT(output + first, v) =
+          ((sums[0][v] + sums[1][v]) + (sums[2][v] + sums[3][v])) / count;
+  }
+  for (size_t c = channels - rest; c < channels; c++) {
+    float sums[kMeanParts] = {0};
+    for (size_t p = 0; p < pixels; p++)
+      sums[p < pixels / kMeanParts * kMeanParts ? p % kMeanParts : 0] += x[p * channels + c];
+    output[c] = ((sums[0] + sums[1]) + (sums[2] + sums[3])) / count;
+  }
 }
 
 /* Expands to a call of accumulate_pixels with a constant number of pixels, so that the compiler

@@ -12,6 +12,7 @@
 #ifndef LARQ_SERESNET_KERNELS_H_
 #define LARQ_SERESNET_KERNELS_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,11 +34,11 @@ typedef struct {
 } EdgeWindows;
 
 /* What is done to the floats of a pixel, in this order, each operation rounded by itself:
- * (x + shift) * scale * gate + residual, and the maximum with `low`. All but the residual, which
- * is x's like, hold a value for each channel; NULL is for what is left out. */
+ * (x + shift) * scale * gate + residual, then ReLU. All but the residual, which is x's like, hold a
+ * value for each channel; NULL is for what is left out. */
 typedef struct {
   const float *shift, *scale, *gate;
-  float low;
+  bool relu;
 } EdgeFinish;
 
 typedef struct {

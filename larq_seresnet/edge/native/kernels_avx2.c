@@ -4,6 +4,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#define EDGE_LANES 8
 #include "kernel_bodies.h"
 
 #define TARGET __attribute__((target("avx2")))

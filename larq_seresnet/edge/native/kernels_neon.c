@@ -3,6 +3,7 @@
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
 
+#define EDGE_LANES 4
 #include "kernel_bodies.h"
 
 enum { kWordsPerBlock = 31 }; /* of at most 8 bits a byte: 248 */

@@ -1,4 +1,5 @@
 /* Plain C, for CPUs without the instruction sets of the other files. */
+#define EDGE_LANES 4
 #include "kernel_bodies.h"
 
 /* Arithmetic rather than __builtin_popcount, so that compilers vectorize the loop over the lanes on

@@ -1,6 +1,5 @@
 #include "tail.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,7 +127,7 @@ TfLiteStatus edge_tail_bind(TfLiteContext *context, const EdgeOp *op, int rank, 
                        .channels = channels,
                        .pixels = pixels,
                        .image_pixels = rank > 1 ? pixels / (size_t)sizes[0] : 1,
-                       .finish = {.low = tail->flags & kEdgeTailRelu ? 0.0f : -INFINITY},
+                       .finish = {.relu = tail->flags & kEdgeTailRelu},
                        .scratch = tail->scratch,
                        .scratch_floats = tail->scratch_floats};
   bool fine = true;
