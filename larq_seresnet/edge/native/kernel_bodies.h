@@ -1,6 +1,7 @@
 /* What the instruction sets share: plain C over the 16 lanes of a tile, which compilers vectorize.
- * Each kernel file inlines it into functions that it compiles for its own instruction set, and says
- * how many floats a register of that holds: EDGE_LANES. */
+ * Each kernel file inlines it into functions that it compiles for its own instruction set, which
+ * EDGE_TARGET names; a register of that holds EDGE_LANES floats, or as many integers, of which
+ * EDGE_MIN and EDGE_MAX give the smaller and the larger ones. */
 #ifndef LARQ_SERESNET_KERNEL_BODIES_H_
 #define LARQ_SERESNET_KERNEL_BODIES_H_
 
@@ -9,7 +10,20 @@
 
 #include "kernels.h"
 
-#define EDGE_INLINE static inline __attribute__((always_inline))
+#define EDGE_INLINE EDGE_TARGET static inline __attribute__((always_inline))
+
+/* Compilers turn the operators of such a type into the instructions of the file's own set. */
+typedef float EdgeVector __attribute__((vector_size(4 * EDGE_LANES)));
+typedef int32_t EdgeIntegers __attribute__((vector_size(4 * EDGE_LANES)));
+enum { kVectors = kEdgeTile / EDGE_LANES };
+
+/* The same at any address. Copying the bytes would go through narrower registers. */
+typedef float EdgeUnaligned __attribute__((vector_size(4 * EDGE_LANES), aligned(4), may_alias));
+typedef int32_t EdgeUnalignedIntegers
+    __attribute__((vector_size(4 * EDGE_LANES), aligned(4), may_alias));
+
+/* No functions: where one that passes vectors is not inlined, compilers differ in how. */
+#define EDGE_AT(values, vector) (((EdgeUnaligned *)(values))[vector])
 
 /* The product and the sum are rounded one after the other (the library is compiled without
  * contraction), as in Larq Compute Engine: results are equal to the last bit. */
@@ -20,18 +34,54 @@ EDGE_INLINE float edge_affine(int32_t sum, int lane, const EdgeTransform *transf
   return (float)twice * transform->multiplier[lane] + transform->bias[lane];
 }
 
-/* The lanes are written to `row` first, whose size is known: the loop needs no remainder. */
-EDGE_INLINE void edge_to_float_body(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                                    const EdgeTransform *transform, float *output,
-                                    size_t stride) {
-  for (int p = 0; p < pixels; p++, output += stride) {
-    float row[kEdgeTile];
-    for (int c = 0; c < kEdgeTile; c++) row[c] = edge_affine(sums[p][c], c, transform);
-    if (channels == kEdgeTile)
-      memcpy(output, row, sizeof row);
-    else
-      memcpy(output, row, (size_t)channels * sizeof *row);
+enum { kPartNorm = 1, kPartGate = 2, kPartResidual = 4 };
+
+/* A whole tile. `parts` is a constant, so that the loop has no branches. */
+EDGE_INLINE void edge_to_float_tile(int32_t (*sums)[kEdgeTile], int pixels, const int parts,
+                                    const EdgeTransform *transform, const float *residual,
+                                    float *output, size_t stride) {
+  const EdgeIntegers low = (EdgeIntegers){0} + transform->clamp_min;
+  const EdgeIntegers high = (EdgeIntegers){0} + transform->clamp_max;
+  EdgeVector multiplier[kVectors], bias[kVectors], shift[kVectors], scale[kVectors];
+  for (size_t v = 0; v < kVectors; v++) {
+    multiplier[v] = EDGE_AT(transform->multiplier, v);
+    bias[v] = EDGE_AT(transform->bias, v);
+    shift[v] = -(EdgeVector){0}; /* x + -0 and x * 1 are x */
+    scale[v] = (EdgeVector){0} + 1.0f;
+    if (parts & kPartNorm && transform->shift) shift[v] = EDGE_AT(transform->shift, v);
+    if (parts & kPartNorm && transform->scale) scale[v] = EDGE_AT(transform->scale, v);
   }
+  for (int p = 0; p < pixels; p++, output += stride, residual += stride)
+    for (size_t v = 0; v < kVectors; v++) {
+      EdgeIntegers twice = ((EdgeUnalignedIntegers *)sums[p])[v];
+      twice += twice;
+      twice = EDGE_MAX(EDGE_MIN(twice, high), low);
+      EdgeVector value = __builtin_convertvector(twice, EdgeVector) * multiplier[v] + bias[v];
+      if (parts & kPartNorm) value = (value + shift[v]) * scale[v];
+      if (parts & kPartResidual) value += EDGE_AT(residual, v);
+      EDGE_AT(output, v) = value;
+    }
+}
+
+EDGE_INLINE void edge_to_float_body(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+                                    const EdgeTransform *transform, const float *residual,
+                                    float *output, size_t stride) {
+  if (channels < kEdgeTile)
+    for (int p = 0; p < pixels; p++)
+      for (int c = 0; c < channels; c++) {
+        const size_t at = (size_t)p * stride + (size_t)c;
+        float value = edge_affine(sums[p][c], c, transform);
+        if (transform->shift) value += transform->shift[c];
+        if (transform->scale) value *= transform->scale[c];
+        output[at] = residual ? value + residual[at] : value;
+      }
+  else if (residual)
+    edge_to_float_tile(sums, pixels, kPartNorm | kPartResidual, transform, residual, output,
+                       stride);
+  else if (transform->shift || transform->scale)
+    edge_to_float_tile(sums, pixels, kPartNorm, transform, output, output, stride);
+  else
+    edge_to_float_tile(sums, pixels, 0, transform, output, output, stride);
 }
 
 EDGE_INLINE int8_t edge_round_to_int8(float value) {
@@ -65,29 +115,17 @@ EDGE_INLINE void edge_to_bits_body(int32_t (*sums)[kEdgeTile], int pixels,
   }
 }
 
-/* Compilers turn the operators of such a type into the instructions of the file's own set. */
-typedef float EdgeVector __attribute__((vector_size(4 * EDGE_LANES)));
-enum { kVectors = kEdgeTile / EDGE_LANES };
-
-/* The same at any address. Copying the bytes would go through narrower registers. */
-typedef float EdgeUnaligned __attribute__((vector_size(4 * EDGE_LANES), aligned(4), may_alias));
-
-/* No functions: where one that passes vectors is not inlined, compilers differ in how. */
-#define EDGE_AT(values, vector) (((EdgeUnaligned *)(values))[vector])
-
-enum { kPartNorm = 1, kPartGate = 2, kPartResidual = 4 };
-
-/* One whole tile of channels of all pixels. `parts` is a constant, so that the loop has no
- * branches and what is the same for all pixels stays in registers. */
+/* One whole tile of channels of all pixels. `parts` is a constant. */
 EDGE_INLINE void edge_finish_tile(const float *x, const float *residual, size_t pixels,
                                   size_t stride, const int parts, const EdgeFinish *finish,
                                   size_t first, float *output) {
   EdgeVector shift[kVectors], scale[kVectors], gate[kVectors];
   for (size_t v = 0; v < kVectors; v++) { /* x + -0 and x * 1 are x */
-    const EdgeVector one = (EdgeVector){0} + 1.0f;
-    shift[v] = finish->shift ? EDGE_AT(finish->shift + first, v) : -(EdgeVector){0};
-    scale[v] = finish->scale ? EDGE_AT(finish->scale + first, v) : one;
-    gate[v] = finish->gate ? EDGE_AT(finish->gate + first, v) : one;
+    shift[v] = -(EdgeVector){0};
+    scale[v] = gate[v] = (EdgeVector){0} + 1.0f;
+    if (finish->shift) shift[v] = EDGE_AT(finish->shift + first, v);
+    if (finish->scale) scale[v] = EDGE_AT(finish->scale + first, v);
+    if (finish->gate) gate[v] = EDGE_AT(finish->gate + first, v);
   }
   for (size_t p = 0, i = first; p < pixels; p++, i += stride)
     for (size_t v = 0; v < kVectors; v++) {

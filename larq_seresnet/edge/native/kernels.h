@@ -23,6 +23,7 @@ typedef struct {
   int32_t clamp_min, clamp_max; /* bounds of twice the sum */
   const float *multiplier;
   const float *bias;
+  const float *shift, *scale; /* what a float output is then added to and multiplied with, or NULL */
   const int32_t *thresholds;
 } EdgeTransform;
 
@@ -53,11 +54,13 @@ typedef struct {
   void (*accumulate)(const uint32_t *input, const EdgeWindows *windows, const uint32_t *filters,
                      int pixels, int32_t (*sums)[kEdgeTile]);
 
-  /* multiplier * clamp(2 * sum) + bias for the first `channels` of a tile; outputs of neighbouring
-   * pixels lie `stride` elements apart. */
+  /* (multiplier * clamp(2 * sum) + bias + shift) * scale + residual for the first `channels` of a
+   * tile; outputs of neighbouring pixels lie `stride` elements apart, and so do residuals, which may
+   * be NULL. */
   void (*to_float)(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                   const EdgeTransform *transform, float *output, size_t stride);
-  /* The same, rounded (half away from zero) and limited to int8. */
+                   const EdgeTransform *transform, const float *residual, float *output,
+                   size_t stride);
+  /* multiplier * clamp(2 * sum) + bias, rounded (half away from zero) and limited to int8. */
   void (*to_int8)(int32_t (*sums)[kEdgeTile], int pixels, int channels,
                   const EdgeTransform *transform, int8_t *output, size_t stride);
   /* bits[p] has bit c set where sum > threshold. */

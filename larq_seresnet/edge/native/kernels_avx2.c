@@ -4,14 +4,15 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#define EDGE_TARGET __attribute__((target("avx2")))
 #define EDGE_LANES 8
+#define EDGE_MIN(a, b) ((EdgeIntegers) _mm256_min_epi32((__m256i)(a), (__m256i)(b)))
+#define EDGE_MAX(a, b) ((EdgeIntegers) _mm256_max_epi32((__m256i)(a), (__m256i)(b)))
 #include "kernel_bodies.h"
-
-#define TARGET __attribute__((target("avx2")))
 
 enum { kPixels = 4, kWordsPerBlock = 31 }; /* 31 words of at most 8 bits a byte: 248 */
 
-TARGET EDGE_INLINE __m256i count_bytes(__m256i bits) {
+EDGE_INLINE __m256i count_bytes(__m256i bits) {
   const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
                                           2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i nibble = _mm256_set1_epi8(0x0f);
@@ -21,13 +22,13 @@ TARGET EDGE_INLINE __m256i count_bytes(__m256i bits) {
 }
 
 /* Sums the four bytes of each 32-bit lane. */
-TARGET EDGE_INLINE __m256i add_bytes(__m256i bytes) {
+EDGE_INLINE __m256i add_bytes(__m256i bytes) {
   __m256i pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
 /* Adds the counts to the sums, or begins these with them. */
-TARGET EDGE_INLINE void empty_bytes(__m256i (*bytes)[2], const int pixels, bool add,
+EDGE_INLINE void empty_bytes(__m256i (*bytes)[2], const int pixels, bool add,
                                     int32_t (*sums)[kEdgeTile]) {
   for (int p = 0; p < pixels; p++)
     for (int half = 0; half < 2; half++) {
@@ -39,7 +40,7 @@ TARGET EDGE_INLINE void empty_bytes(__m256i (*bytes)[2], const int pixels, bool 
     }
 }
 
-TARGET EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindows *windows,
+EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindows *windows,
                                           const uint32_t *filters, const int pixels,
                                           int32_t (*sums)[kEdgeTile]) {
   const size_t step = windows->step;
@@ -72,7 +73,7 @@ TARGET EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindo
   empty_bytes(bytes, pixels, add, sums);
 }
 
-TARGET static void accumulate(const uint32_t *input, const EdgeWindows *windows,
+EDGE_TARGET static void accumulate(const uint32_t *input, const EdgeWindows *windows,
                               const uint32_t *filters, int pixels, int32_t (*sums)[kEdgeTile]) {
   switch (pixels) {
     case 4: accumulate_pixels(input, windows, filters, 4, sums); break;
@@ -82,17 +83,18 @@ TARGET static void accumulate(const uint32_t *input, const EdgeWindows *windows,
   }
 }
 
-TARGET static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                            const EdgeTransform *transform, float *output, size_t stride) {
-  edge_to_float_body(sums, pixels, channels, transform, output, stride);
+EDGE_TARGET static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+                     const EdgeTransform *transform, const float *residual, float *output,
+                     size_t stride) {
+  edge_to_float_body(sums, pixels, channels, transform, residual, output, stride);
 }
 
-TARGET static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+EDGE_TARGET static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,
                            const EdgeTransform *transform, int8_t *output, size_t stride) {
   edge_to_int8_body(sums, pixels, channels, transform, output, stride);
 }
 
-TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTransform *transform,
+EDGE_TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTransform *transform,
                            uint32_t *bits) {
   for (int p = 0; p < pixels; p++) {
     uint32_t word = 0;
@@ -106,7 +108,7 @@ TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTra
   }
 }
 
-TARGET static void pack_float(const float *values, size_t count, uint32_t *words) {
+EDGE_TARGET static void pack_float(const float *values, size_t count, uint32_t *words) {
   for (; count; count -= 32) {
     uint32_t word = 0;
     for (int i = 0; i < 32; i += 8, values += 8) {
@@ -117,7 +119,7 @@ TARGET static void pack_float(const float *values, size_t count, uint32_t *words
   }
 }
 
-TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_point,
+EDGE_TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_point,
                              uint32_t *words) {
   const __m256i zero = _mm256_set1_epi8(zero_point);
   for (; count; count -= 32, values += 32) {
@@ -126,12 +128,12 @@ TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_poi
   }
 }
 
-TARGET static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
+EDGE_TARGET static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
                    const EdgeFinish *steps, float *output) {
   edge_finish_body(x, residual, pixels, channels, steps, output);
 }
 
-TARGET static void mean(const float *x, size_t pixels, size_t channels, float *output) {
+EDGE_TARGET static void mean(const float *x, size_t pixels, size_t channels, float *output) {
   edge_mean_body(x, pixels, channels, output);
 }
 

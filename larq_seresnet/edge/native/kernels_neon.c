@@ -3,7 +3,10 @@
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
 
+#define EDGE_TARGET
 #define EDGE_LANES 4
+#define EDGE_MIN(a, b) ((EdgeIntegers) vminq_s32((int32x4_t)(a), (int32x4_t)(b)))
+#define EDGE_MAX(a, b) ((EdgeIntegers) vmaxq_s32((int32x4_t)(a), (int32x4_t)(b)))
 #include "kernel_bodies.h"
 
 enum { kWordsPerBlock = 31 }; /* of at most 8 bits a byte: 248 */
@@ -95,8 +98,9 @@ static void accumulate(const uint32_t *input, const EdgeWindows *windows, const 
 }
 
 static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                     const EdgeTransform *transform, float *output, size_t stride) {
-  edge_to_float_body(sums, pixels, channels, transform, output, stride);
+                     const EdgeTransform *transform, const float *residual, float *output,
+                     size_t stride) {
+  edge_to_float_body(sums, pixels, channels, transform, residual, output, stride);
 }
 
 static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,

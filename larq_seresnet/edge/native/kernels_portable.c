@@ -1,5 +1,8 @@
 /* Plain C, for CPUs without the instruction sets of the other files. */
+#define EDGE_TARGET
 #define EDGE_LANES 4
+#define EDGE_MIN(a, b) ((((a) < (b)) & (a)) | (~((a) < (b)) & (b)))
+#define EDGE_MAX(a, b) ((((a) > (b)) & (a)) | (~((a) > (b)) & (b)))
 #include "kernel_bodies.h"
 
 /* Arithmetic rather than __builtin_popcount, so that compilers vectorize the loop over the lanes on
@@ -25,8 +28,9 @@ static void accumulate(const uint32_t *input, const EdgeWindows *windows, const 
 }
 
 static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                     const EdgeTransform *transform, float *output, size_t stride) {
-  edge_to_float_body(sums, pixels, channels, transform, output, stride);
+                     const EdgeTransform *transform, const float *residual, float *output,
+                     size_t stride) {
+  edge_to_float_body(sums, pixels, channels, transform, residual, output, stride);
 }
 
 static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,

@@ -356,6 +356,7 @@ typedef struct {
   size_t image_words;
   TfLiteTensor *output;
   const EdgeTailRun *tail; /* NULL where there is none */
+  const float *shift, *scale, *residual; /* the tail's part that is done in registers */
   size_t pixels;
   int block_pixels;
 } Work;
@@ -453,34 +454,44 @@ static void set_bits(uint32_t *words, size_t first, uint32_t bits) {
     words[first / 32 + 1] |= bits >> (32 - first % 32);
 }
 
-/* Writes one tile of output channels of a few neighbouring pixels, floats from `floats` on. */
-static void write_tile(const Work *work, int32_t (*sums)[kEdgeTile], size_t pixel, int pixels,
-                       int group, int tile, float *floats) {
-  const State *state = work->state;
-  size_t lane = ((size_t)group * (size_t)state->group_tiles + (size_t)tile) * kEdgeTile;
-  size_t channel = (size_t)group * (size_t)state->group_channels + (size_t)tile * kEdgeTile;
-  int channels = state->group_channels - tile * kEdgeTile;
-  if (channels > kEdgeTile) channels = kEdgeTile;
-  size_t depth = (size_t)state->channels_out;
-  EdgeTransform transform = {.clamp_min = state->clamp_min, .clamp_max = state->clamp_max};
+/* A tile of output channels: the first one, how many, and what becomes of their sums. */
+typedef struct {
+  size_t channel;
+  int channels;
+  EdgeTransform transform;
+} Tile;
 
-  if (state->output_type == kTfLiteInt32) {
-    uint32_t bits[kEdgeMaxPixels];
-    size_t words = (size_t)edge_words(state->channels_out);
-    transform.thresholds = state->thresholds + lane;
-    work->kernels->to_bits(sums, pixels, &transform, bits);
-    for (int p = 0; p < pixels; p++)
-      set_bits(work->output->data.u32 + (pixel + (size_t)p) * words, channel, bits[p]);
-    return;
-  }
-  transform.multiplier = state->multiplier + lane;
-  transform.bias = state->bias + lane;
+static Tile tile_of(const Work *work, int index) {
+  const State *state = work->state;
+  int group = index / state->group_tiles, within = index % state->group_tiles * kEdgeTile;
+  size_t lane = (size_t)index * kEdgeTile;
+  size_t channel = (size_t)(group * state->group_channels + within);
+  int channels = state->group_channels - within;
+  Tile tile = {.channel = channel,
+               .channels = channels > kEdgeTile ? kEdgeTile : channels,
+               .transform = {.clamp_min = state->clamp_min, .clamp_max = state->clamp_max}};
+  if (state->thresholds) tile.transform.thresholds = state->thresholds + lane;
+  if (state->multiplier) tile.transform.multiplier = state->multiplier + lane;
+  if (state->bias) tile.transform.bias = state->bias + lane;
+  if (work->shift) tile.transform.shift = work->shift + channel;
+  if (work->scale) tile.transform.scale = work->scale + channel;
+  return tile;
+}
+
+/* Writes a tile of a few neighbouring pixels as signs or int8. */
+static void write_small(const Work *work, const Tile *tile, int32_t (*sums)[kEdgeTile],
+                        size_t pixel, int pixels) {
+  const State *state = work->state;
+  size_t depth = (size_t)state->depth;
   if (state->output_type == kTfLiteInt8) {
-    work->kernels->to_int8(sums, pixels, channels, &transform,
-                           work->output->data.int8 + pixel * depth + channel, depth);
+    work->kernels->to_int8(sums, pixels, tile->channels, &tile->transform,
+                           work->output->data.int8 + pixel * depth + tile->channel, depth);
     return;
   }
-  work->kernels->to_float(sums, pixels, channels, &transform, floats + channel, depth);
+  uint32_t bits[kEdgeMaxPixels];
+  work->kernels->to_bits(sums, pixels, &tile->transform, bits);
+  for (int p = 0; p < pixels; p++)
+    set_bits(work->output->data.u32 + (pixel + (size_t)p) * depth, tile->channel, bits[p]);
 }
 
 /* The pixels of a block whose window sticks out of the image. */
@@ -519,25 +530,38 @@ static void convolve_block(void *argument, int worker, int block) {
                          .length = state->window_words / state->runs,
                          .step = (size_t)state->stride_width * words,
                          .offsets = state->offsets};
-  for (int tile = 0; tile < state->groups * state->group_tiles; tile++) {
-    int group = tile / state->group_tiles;
-    const uint32_t *filters = state->filters + (size_t)tile * kEdgeTile * state->window_words;
-    const uint32_t *input = work->input + (size_t)(group * state->group_words);
+  const size_t depth = (size_t)state->depth;
+  for (int index = 0; index < state->groups * state->group_tiles; index++) {
+    const Tile tile = tile_of(work, index);
+    const uint32_t *filters = state->filters + (size_t)index * kEdgeTile * state->window_words;
+    const uint32_t *input =
+        work->input + (size_t)(index / state->group_tiles * state->group_words);
+    float *target = floats ? floats + tile.channel : NULL;
+    const float *residual =
+        work->residual ? work->residual + first * depth + tile.channel : NULL;
     Place place = place_of(state, first);
-    for (int p = 0, count; p < pixels; p += count) {
-      /* Neighbours in a row of the output. */
-      count = state->columns.output - place.x;
-      if (count > work->kernels->pixels) count = work->kernels->pixels;
-      if (count > pixels - p) count = pixels - p;
+    for (int p = 0, row_end; p < pixels; p = row_end) { /* the pixels of a row of the output */
+      row_end = p + state->columns.output - place.x;
+      if (row_end > pixels) row_end = pixels;
       size_t row = (size_t)place.y * (size_t)state->stride_height;
-      size_t column = (size_t)place.x * (size_t)state->stride_width;
       const uint32_t *window = input + (size_t)place.batch * work->image_words +
-                               (row * (size_t)state->padded_width + column) * words;
-      int32_t sums[kEdgeMaxPixels][kEdgeTile];
-      work->kernels->accumulate(window, &windows, filters, count, sums);
-      write_tile(work, sums, first + (size_t)p, count, group, tile % state->group_tiles,
-                 floats ? floats + (size_t)p * (size_t)state->channels_out : NULL);
-      move(state, &place, count);
+                               row * (size_t)state->padded_width * words +
+                               (size_t)place.x * windows.step;
+      move(state, &place, row_end - p);
+      for (int count; p < row_end; p += count) {
+        count = row_end - p < work->kernels->pixels ? row_end - p : work->kernels->pixels;
+        int32_t sums[kEdgeMaxPixels][kEdgeTile];
+        work->kernels->accumulate(window, &windows, filters, count, sums);
+        window += (size_t)count * windows.step;
+        if (!target) {
+          write_small(work, &tile, sums, first + (size_t)p, count);
+          continue;
+        }
+        work->kernels->to_float(sums, count, tile.channels, &tile.transform, residual, target,
+                                depth);
+        target += (size_t)count * depth;
+        if (residual) residual += (size_t)count * depth;
+      }
     }
   }
   if (state->zero_padding) correct_block(work, first, pixels, floats);
@@ -577,6 +601,14 @@ static TfLiteStatus invoke(TfLiteContext *context, EdgeOp *op) {
                .output = output,
                .tail = op->type->has_tail ? &tail : NULL,
                .pixels = (size_t)sizes[0] * (size_t)sizes[1] * (size_t)sizes[2]};
+  /* Before the gate comes, and where the sums need no correction. */
+  if (work.tail && !tail.gate && !state->zero_padding) {
+    work.shift = tail.finish.shift;
+    work.scale = tail.finish.scale;
+    work.residual = tail.residual;
+    tail.finish.shift = tail.finish.scale = tail.residual = NULL;
+    tail.flags &= (uint8_t)~(kEdgeTailShift | kEdgeTailScale | kEdgeTailResidual);
+  }
   if (state->padded) {
     size_t image = (size_t)state->in_height * (size_t)state->in_width * (size_t)state->in_words;
     for (size_t i = 0; i < state->images; i++)
