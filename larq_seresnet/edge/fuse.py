@@ -1,11 +1,11 @@
 """Joins what lies between binary convolutions into operators of the native delegate.
 
 Batch norm that did not fold, the gate, the shortcut, ReLU, the gate's binarization and the signs of
-the result go over a whole tensor each, and in small networks take longer than the convolutions. They
-become the tail of the convolution before them (`EdgeBconv2d`), or one operator where there is none
-(`EdgeElementwise`). Block by block, while the values are in the cache, these do the same in the same
-order: results are equal to the last bit. `EdgeMean` is the average that a gate is computed from; its
-sum has another order than TensorFlow Lite's.
+the result go over a whole tensor each, and in small networks take longer than the convolutions.
+They become the tail of the convolution before them (`EdgeBconv2d`), or one operator where there is
+none (`EdgeElementwise`). Block by block, while the values are in the cache, these do the same in the
+same order: results are equal to the last bit (native/tail.h names the exceptions). `EdgeMean` is the
+average that a gate is computed from; its sum has another order than TensorFlow Lite's.
 
 Such models are made on loading and never written. The delegate checks them as any others.
 """
@@ -73,7 +73,9 @@ class _Fusion:
                 self._stand_alone(number, operator)
         for number, operator in enumerate(self._operators):
             if operator.name == "MEAN" and self._is_gate_average(operator):
-                self._replace(number, Replacement("EdgeMean", operator.inputs[:1], operator.outputs))
+                self._replace(
+                    number, Replacement("EdgeMean", operator.inputs[:1], operator.outputs)
+                )
         return self._folded
 
     def _follow(self, number: int, operator: Operator) -> None:

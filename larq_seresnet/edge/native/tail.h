@@ -3,7 +3,8 @@
  *
  * TFLite runs these as ADD, MUL, RELU, GREATER_EQUAL + CAST and LceQuantize, each over the whole
  * tensor. Here they are done in the same order, each rounded by itself, so that results are equal
- * to the last bit (but for which zero comes out, and which NaN).
+ * to the last bit, but for numbers below 2^-126, which XNNPACK takes for 0, for which of the two
+ * zeros comes out, and for NaN.
  *
  * The first byte of the operator's options says which there are; the tensors that they take follow
  * the operator's own inputs, in this order. */
