@@ -1,11 +1,11 @@
 """Joins what lies between binary convolutions into operators of the native delegate.
 
-Batch norm that did not fold, the gate, the shortcut, ReLU, the gate's binarization and the signs of
-the result go over a whole tensor each, and in small networks take longer than the convolutions.
+Batch norm that did not fold, the gate, the shortcut, ReLU, the gate's binarization and the signs
+of the result go over a whole tensor each, and in small networks take longer than the convolutions.
 They become the tail of the convolution before them (`EdgeBconv2d`), or one operator where there is
-none (`EdgeElementwise`). Block by block, while the values are in the cache, these do the same in the
-same order: results are equal to the last bit (native/tail.h names the exceptions). `EdgeMean` is the
-average that a gate is computed from; its sum has another order than TensorFlow Lite's.
+none (`EdgeElementwise`). Block by block, while the values are in the cache, these do the same in
+the same order: results are equal to the last bit (native/tail.h names the exceptions). `EdgeMean`
+is the average that a gate is computed from; its sum has another order than TensorFlow Lite's.
 
 Such models are made on loading and never written. The delegate checks them as any others.
 """

@@ -32,6 +32,7 @@ _NUMPY_TYPES = frozenset(TENSOR_TYPES[:17]) - {"string", "resource", "variant"}
 _MAX_SUBGRAPHS, _MAX_RANK, _MAX_METADATA_DEPTH = 1000, 32, 20
 # Pixel values beyond this are no pixels, and their differences are still float32 numbers.
 _MAX_PIXEL = 1e6
+_NONE = np.empty(0)
 
 
 class ModelFields:
@@ -215,7 +216,7 @@ class ModelFile:
         return found
 
     def _read_subgraph(self, table: Table) -> Subgraph:
-        table.visit(SubgraphFields.NAME, "<u1")
+        table.visit_text(SubgraphFields.NAME)
         return Subgraph(
             tensors=[self._read_tensor(t) for t in table.tables(SubgraphFields.TENSORS)],
             inputs=table.integers(SubgraphFields.INPUTS),
@@ -231,11 +232,10 @@ class ModelFile:
         buffer = table.number(TensorFields.BUFFER, "<I")
         if buffer >= len(self.buffers):
             raise ModelError("a tensor has no buffer")
-        table.visit(TensorFields.NAME, "<u1")
+        table.visit_text(TensorFields.NAME)
         shape = table.integers(TensorFields.SHAPE)
         signature = table.integers(TensorFields.SHAPE_SIGNATURE)
         quantization = table.table(TensorFields.QUANTIZATION)
-        none = np.empty(0)
         size = len(self.buffers[buffer]) if buffer else 0
         is_variable = bool(table.number(TensorFields.IS_VARIABLE, "<B"))
         tensor = Tensor(
@@ -245,8 +245,8 @@ class ModelFile:
             buffer=buffer,
             is_constant=size > 0 and not is_variable,
             is_variable=is_variable,
-            scales=quantization.visit(2, "<f4") if quantization else none,
-            zero_points=quantization.visit(3, "<i8") if quantization else none,
+            scales=quantization.visit(2, "<f4") if quantization else _NONE,
+            zero_points=quantization.visit(3, "<i8") if quantization else _NONE,
             table=table,
         )
         problem = ""

@@ -1,7 +1,6 @@
 """Finds the TFLite runtime, and the native delegate for Larq Compute Engine's operators."""
 
 import importlib
-import importlib.metadata
 import os
 import re
 import sys
@@ -56,7 +55,7 @@ def require_known(runtime: ModuleType) -> None:
     """
     package = runtime.__name__.partition(".")[0]
     name = package.replace("_", "-")
-    version = importlib.metadata.version(name)
+    version = version_of(package)
     first, last = KNOWN[package]
     if not first <= tuple(map(int, re.findall(r"\d+", version)[:2])) <= last:
         known = f"{name} {first[0]}.{first[1]} to {last[0]}.{last[1]}"
@@ -64,6 +63,16 @@ def require_known(runtime: ModuleType) -> None:
             f"this file has operators of Larq Compute Engine, whose native library knows {known}, "
             f"and {version} is installed: pip install '{name}<{last[0]}.{last[1] + 1}'"
         )
+
+
+def version_of(package: str) -> str:
+    """The version of a runtime that is installed."""
+    version = getattr(sys.modules.get(package), "__version__", "")
+    if not version:
+        from importlib import metadata  # takes longer than the rest of this package
+
+        version = metadata.version(package.replace("_", "-"))
+    return version
 
 
 def native_library() -> Path:
