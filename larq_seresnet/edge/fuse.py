@@ -7,6 +7,9 @@ none (`EdgeElementwise`). Block by block, while the values are in the cache, the
 the same order: results are equal to the last bit (native/tail.h names the exceptions). `EdgeMean`
 is the average that a gate is computed from; its sum has another order than TensorFlow Lite's.
 
+In networks with float activations this is the binarized gate and what it multiplies: XNNPACK, which
+takes the rest, has no comparison.
+
 Such models are made on loading and never written. The delegate checks them as any others.
 """
 
@@ -63,13 +66,17 @@ class _Fusion:
         self._folded = Folded()
         self._made: set[int] = set()  # by convolutions with a tail
         self._sources: set[int] = set()  # of tails that stand alone
+        self._gates: set[int] = set()  # binarized by a tail
 
     def run(self) -> Folded:
         for number, operator in enumerate(self._operators):
             if operator.name == "LceBconv2d" and len(operator.outputs) == 1:
                 self._follow(number, operator)
         for number, operator in enumerate(self._operators):
-            if operator.name in ("ADD", "MUL") and number not in self._folded.removed:
+            if (
+                operator.name in ("ADD", "MUL", "GREATER_EQUAL")
+                and number not in self._folded.removed
+            ):
                 self._stand_alone(number, operator)
         for number, operator in enumerate(self._operators):
             if operator.name == "MEAN" and self._is_gate_average(operator):
@@ -97,7 +104,13 @@ class _Fusion:
                 continue
             tail = self._extended(tail)
             signs = self._signs_of(tail.result)
-            if signs is not None or (tail.flags & _GATE and source in self._made):
+            is_gated = tail.flags & _GATE and (
+                source in self._made or tail.operands[0] in self._gates
+            )
+            if tail.flags == _STEP and self._is_gate(tail.result):
+                self._gates.add(tail.result)
+                is_gated = True
+            if signs is not None or is_gated:
                 self._sources.add(source)
                 self._join(tail, signs, "EdgeElementwise", (source,), b"")
                 return
@@ -114,6 +127,9 @@ class _Fusion:
             and axes is not None
             and sorted(axis % 4 for axis in axes.ravel().tolist()) == [1, 2]
         )
+
+    def _is_gate(self, index: int) -> bool:
+        return any(self._operators[number].name == "MUL" for number in self._readers[index])
 
     def _extended(self, tail: _Tail) -> _Tail:
         """The tail with all that follows and can be joined."""

@@ -15,7 +15,13 @@ from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line,
 from larq_seresnet.edge.fuse import fuse
 from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import NATIVE_OPERATORS, ModelFile, read_file
-from larq_seresnet.edge.native_library import find_runtime, native_library, require_known
+from larq_seresnet.edge.native_library import (
+    can_delegate,
+    chosen_kernels,
+    find_runtime,
+    native_library,
+    require_known,
+)
 from larq_seresnet.edge.tensors import TensorInfo, as_input, dequantize, describe_tensors, fits
 from larq_seresnet.edge.unpack import unpack_constants
 
@@ -96,8 +102,11 @@ class Interpreter:
         if unpacked.data is not file.data:
             loaded = ModelFile(unpacked.data)
             check(loaded)  # there are more constants now
-        content = fuse(loaded)
-        self._create = lambda: _create_runtime(content, unpacked.operators, threads)
+        content, needs_delegate = fuse(loaded), not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
+        if content is not loaded.data and not needs_delegate:  # then it is faster with the delegate
+            needs_delegate = can_delegate()
+            content = content if needs_delegate else loaded.data
+        self._create = lambda: _create_runtime(content, unpacked.operators, needs_delegate, threads)
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
@@ -313,15 +322,19 @@ def _in_thread(work: Callable[[], _Result], stopped: threading.Event) -> _Result
     return results[0]
 
 
-def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
+def _create_runtime(
+    content: bytes, operators: list[str], needs_delegate: bool, threads: int
+) -> Any:
     module = find_runtime()
     delegates = []
-    if set(operators) & set(NATIVE_OPERATORS):
+    if needs_delegate:
         require_known(module)
         library = str(native_library())
         try:
             ctypes.CDLL(library)  # tells what is wrong with it; load_delegate does so less well
-            delegates = [module.load_delegate(library, {"num_threads": str(threads)})]
+            kernels = chosen_kernels()
+            wanted = {"num_threads": str(threads)} | ({"kernels": kernels} if kernels else {})
+            delegates = [module.load_delegate(library, wanted)]
         except (OSError, ValueError) as error:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None

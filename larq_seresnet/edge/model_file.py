@@ -15,7 +15,7 @@ from larq_seresnet.edge.flatbuffer import Source, Table
 from larq_seresnet.edge.operators import BUILTIN_OPERATORS
 
 LCE_OPERATORS = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
-NATIVE_OPERATORS = (*LCE_OPERATORS, "EdgeBconv2d", "EdgeElementwise", "EdgeMean")
+NATIVE_OPERATORS = frozenset({*LCE_OPERATORS, "EdgeBconv2d", "EdgeElementwise", "EdgeMean"})
 """What the native delegate runs: Larq Compute Engine's operators, and what `fuse` makes of them."""
 
 METADATA_NAME = "larq_seresnet"

@@ -1,5 +1,6 @@
 """Finds the TFLite runtime, and the native delegate for Larq Compute Engine's operators."""
 
+import ctypes
 import importlib
 import os
 import re
@@ -65,6 +66,16 @@ def require_known(runtime: ModuleType) -> None:
         )
 
 
+def can_delegate() -> bool:
+    """Whether the delegate is there and knows the runtime's structs."""
+    try:
+        require_known(find_runtime())
+        ctypes.CDLL(str(native_library()))
+    except (OSError, RuntimeMissingError):
+        return False
+    return True
+
+
 def version_of(package: str) -> str:
     """The version of a runtime that is installed."""
     version = getattr(sys.modules.get(package), "__version__", "")
@@ -73,6 +84,27 @@ def version_of(package: str) -> str:
 
         version = metadata.version(package.replace("_", "-"))
     return version
+
+
+def chosen_kernels() -> str | None:
+    """The kernels that the environment variable `LARQ_SERESNET_KERNELS` asks for, if any.
+
+    They are "portable", and "avx2", "avx512" or "neon" where the CPU has them; by default the
+    delegate takes the fastest.
+    """
+    return os.environ.get("LARQ_SERESNET_KERNELS") or None
+
+
+def used_kernels() -> str:
+    """The name of the kernels that a model's binary operators run on.
+
+    Raises:
+        OSError: The library cannot be loaded.
+        RuntimeMissingError: It was not compiled.
+    """
+    library = ctypes.CDLL(str(native_library()))
+    library.larq_seresnet_kernels.restype = ctypes.c_char_p
+    return chosen_kernels() or library.larq_seresnet_kernels().decode()
 
 
 def native_library() -> Path:
