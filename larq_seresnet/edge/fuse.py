@@ -13,6 +13,7 @@ takes the rest, has no comparison.
 Such models are made on loading and never written. The delegate checks them as any others.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from larq_seresnet.edge.rewrite import Folded, Replacement, rewrite
 # As in native/tail.h.
 _SHIFT, _SCALE, _GATE, _RESIDUAL, _STEP, _RELU, _FLOAT, _BITS = (1 << i for i in range(8))
 _ACTIVATIONS = {0: 0, 1: _RELU}
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "LceBconv2d"}
+_BINARY_SPEED = 16  # products of bits in the time of a float one, about
 
 
 def fuse(model: ModelFile) -> bytes:
@@ -32,6 +35,22 @@ def fuse(model: ModelFile) -> bytes:
     """
     folded = [_Fusion(model, subgraph).run() for subgraph in model.subgraphs]
     return rewrite(model, folded) if any(part.removed for part in folded) else model.data
+
+
+def is_mostly_binary(model: ModelFile) -> bool:
+    """Whether a model's binary convolutions take longer than its float layers."""
+    binary = floats = 0
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if operator.name not in _WEIGHTED or len(operator.inputs) < 2 or not operator.outputs:
+                continue
+            weights, result = graph.tensors[operator.inputs[1]], graph.tensors[operator.outputs[0]]
+            products = math.prod(weights.shape) * math.prod(result.shape[:-1])
+            if operator.name == "LceBconv2d":
+                binary += 32 * products  # to a word
+            else:
+                floats += products
+    return binary > _BINARY_SPEED * floats
 
 
 @dataclass

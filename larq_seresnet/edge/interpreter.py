@@ -12,7 +12,7 @@ import numpy as np
 
 from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
-from larq_seresnet.edge.fuse import fuse
+from larq_seresnet.edge.fuse import fuse, is_mostly_binary
 from larq_seresnet.edge.memory import require_memory
 from larq_seresnet.edge.model_file import NATIVE_OPERATORS, ModelFile, read_file
 from larq_seresnet.edge.native_library import (
@@ -106,7 +106,10 @@ class Interpreter:
         if content is not loaded.data and not needs_delegate:  # then it is faster with the delegate
             needs_delegate = can_delegate()
             content = content if needs_delegate else loaded.data
-        self._create = lambda: _create_runtime(content, unpacked.operators, needs_delegate, threads)
+        is_binary = needs_delegate and is_mostly_binary(loaded)
+        self._create = lambda: _create_runtime(
+            content, unpacked.operators, threads, needs_delegate=needs_delegate, is_binary=is_binary
+        )
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
@@ -323,8 +326,13 @@ def _in_thread(work: Callable[[], _Result], stopped: threading.Event) -> _Result
 
 
 def _create_runtime(
-    content: bytes, operators: list[str], needs_delegate: bool, threads: int
+    content: bytes, operators: list[str], threads: int, *, needs_delegate: bool, is_binary: bool
 ) -> Any:
+    """An interpreter of LiteRT or tflite-runtime.
+
+    XNNPACK's threads go on spinning for long after each of its operators. Where most of the work is
+    the delegate's, they would take the cores from its threads, so XNNPACK gets one.
+    """
     module = find_runtime()
     delegates = []
     if needs_delegate:
@@ -338,7 +346,7 @@ def _create_runtime(
         except (OSError, ValueError) as error:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None
-    options = {"num_threads": threads, "experimental_delegates": delegates}
+    options = {"num_threads": 1 if is_binary else threads, "experimental_delegates": delegates}
     if "VAR_HANDLE" in operators:  # XNNPACK writes beyond variables whose shapes a file misstates
         plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = plain

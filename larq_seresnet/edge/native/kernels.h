@@ -45,7 +45,7 @@ typedef struct {
 typedef struct {
   const char *name;
   int pixels; /* how many windows `accumulate` takes at a time, at most kEdgeMaxPixels */
-  /* How many words a thread compares in about 80 microseconds: for less it does not pay to wake
+  /* How many words a thread compares in about 10 microseconds: for less it does not pay to wake
    * one. */
   double grain;
 

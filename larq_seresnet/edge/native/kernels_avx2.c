@@ -140,7 +140,7 @@ EDGE_TARGET static void mean(const float *x, size_t pixels, size_t channels, flo
 const EdgeKernels edge_kernels_avx2 = {
     .name = "avx2",
     .pixels = kPixels,
-    .grain = 1 << 20,
+    .grain = 1 << 17,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,

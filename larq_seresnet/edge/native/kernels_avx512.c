@@ -81,7 +81,7 @@ EDGE_TARGET static void mean(const float *x, size_t pixels, size_t channels, flo
 const EdgeKernels edge_kernels_avx512 = {
     .name = "avx512",
     .pixels = 8,
-    .grain = 1 << 21,
+    .grain = 1 << 18,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,

@@ -176,7 +176,7 @@ static void mean(const float *x, size_t pixels, size_t channels, float *output) 
 const EdgeKernels edge_kernels_neon = {
     .name = "neon",
     .pixels = kPixels,
-    .grain = 1 << 18,
+    .grain = 1 << 15,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,

@@ -71,7 +71,7 @@ static void mean(const float *x, size_t pixels, size_t channels, float *output) 
 const EdgeKernels edge_kernels_portable = {
     .name = "portable",
     .pixels = 1,
-    .grain = 1 << 17,
+    .grain = 1 << 14,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,

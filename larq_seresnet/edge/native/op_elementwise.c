@@ -5,7 +5,7 @@
 
 enum {
   kValuesPerBlock = 2048,    /* stays in the first-level cache between the steps */
-  kValuesPerPart = 1 << 15   /* below two of these a second thread costs more than it saves */
+  kValuesPerPart = 1 << 14   /* below two of these a second thread costs more than it saves */
 };
 
 typedef struct {

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* How often an idle thread looks for new work before it sleeps: about 20 microseconds. Operators
+/* How often an idle thread looks for new work before it sleeps: about 50 microseconds. Operators
  * often follow each other faster than a sleeping thread wakes up, but a thread that spins for
- * longer would take a core from the runtime's own threads. */
-enum { kSpins = 400 };
+ * longer would take a core from others. */
+enum { kSpins = 1000 };
 
 typedef struct {
   EdgeThreads *threads;
