@@ -1,6 +1,5 @@
 """What a `.tflite` file holds: operators, tensors, constants, signatures and metadata."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -319,6 +318,8 @@ def _operator_name(code: Table) -> tuple[str, bool]:
 
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:
+    import json  # only files of this project have metadata
+
     try:
         # NaN and infinity are no JSON, and could not be printed as such.
         metadata = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)
