@@ -135,7 +135,7 @@ class _Fusion:
                 return
 
     def _is_gate_average(self, operator: Operator) -> bool:
-        if len(operator.inputs) != 2 or operator.outputs[0] not in self._sources:
+        if operator.is_custom or operator.outputs[0] not in self._sources:
             return False
         source, result = (self._tensors[i] for i in (operator.inputs[0], operator.outputs[0]))
         axes = self._model.constant(self._tensors[operator.inputs[1]])

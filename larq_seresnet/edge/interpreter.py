@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from larq_seresnet.edge.binarize import binarize
 from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
 from larq_seresnet.edge.fuse import fuse, is_mostly_binary
@@ -102,11 +103,14 @@ class Interpreter:
         if unpacked.data is not file.data:
             loaded = ModelFile(unpacked.data)
             check(loaded)  # there are more constants now
-        content, needs_delegate = fuse(loaded), not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
-        if content is not loaded.data and not needs_delegate:  # then it is faster with the delegate
+        needs_delegate = not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
+        binary = binarize(loaded)
+        joined = ModelFile(binary) if binary is not loaded.data else loaded
+        content = fuse(joined)
+        if content is not loaded.data and not needs_delegate:  # it is faster with the delegate
             needs_delegate = can_delegate()
             content = content if needs_delegate else loaded.data
-        is_binary = needs_delegate and is_mostly_binary(loaded)
+        is_binary = needs_delegate and is_mostly_binary(joined)
         self._create = lambda: _create_runtime(
             content, unpacked.operators, threads, needs_delegate=needs_delegate, is_binary=is_binary
         )

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from larq_seresnet.edge.flatbuffer import Table, Writer
-from larq_seresnet.edge.model_file import ModelFields, ModelFile, SubgraphFields, TensorFields
+from larq_seresnet.edge.model_file import (
+    TENSOR_TYPES,
+    ModelFields,
+    ModelFile,
+    SubgraphFields,
+    TensorFields,
+)
 from larq_seresnet.edge.operators import BUILTIN_OPERATORS
 
 _CUSTOM = BUILTIN_OPERATORS.index("CUSTOM")
@@ -27,6 +33,15 @@ class Replacement:
 
 
 @dataclass(frozen=True)
+class Added:
+    """A tensor that is added behind the others: a constant, or what a new operator computes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    value: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Folded:
     """What of a subgraph is replaced.
 
@@ -34,11 +49,13 @@ class Folded:
         removed: The numbers of the operators that go.
         values: Tensors that get a value.
         added: Operators in the places of some that go.
+        new: Further tensors.
     """
 
     removed: set[int] = field(default_factory=set)
     values: dict[int, np.ndarray] = field(default_factory=dict)
     added: dict[int, Replacement] = field(default_factory=dict)
+    new: list[Added] = field(default_factory=list)
 
 
 def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
@@ -84,6 +101,16 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
             fields = TensorFields.SHAPE, TensorFields.NAME, TensorFields.QUANTIZATION
             tensors[index] = writer.table(numbers, kept(table, *fields))
             buffers.append(writer.table({}, {0: place}))
+        for tensor in part.new:
+            numbers = {
+                TensorFields.TYPE: TENSOR_TYPES.index(tensor.dtype),
+                TensorFields.HAS_RANK: 1,
+            }
+            if tensor.value is not None:
+                numbers[TensorFields.BUFFER] = len(buffers)
+                buffers.append(writer.table({}, {0: writer.data(tensor.value)}))
+            shape = {TensorFields.SHAPE: writer.integers(tensor.shape)}
+            tensors.append(writer.table(numbers, shape))
         operators = []
         for i, operator in enumerate(subgraph.operators):
             if i in part.added:
