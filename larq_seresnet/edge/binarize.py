@@ -7,11 +7,11 @@ float32, results are equal to the last bit. The sign of NaN alone is another one
 """
 
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from larq_seresnet.edge.flexbuffer import write_numbers
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
 from larq_seresnet.edge.rewrite import Added, Folded, Replacement, rewrite
 
@@ -25,11 +25,7 @@ def binarize(model: ModelFile) -> bytes:
     Args:
         model: A model whose constant subgraphs are constants; `checks.check` has seen it.
     """
-    try:
-        from flatbuffers import flexbuffers
-    except ImportError:  # tflite-runtime comes without
-        return model.data
-    folded = [_Search(model, graph, flexbuffers.Dumps).run() for graph in model.subgraphs]
+    folded = [_Search(model, graph).run() for graph in model.subgraphs]
     return rewrite(model, folded) if any(part.removed for part in folded) else model.data
 
 
@@ -45,10 +41,8 @@ class _Layer:
 class _Search:
     """The search in one subgraph."""
 
-    def __init__(
-        self, model: ModelFile, graph: Subgraph, dump: Callable[[dict[str, int]], bytes]
-    ) -> None:
-        self._model, self._graph, self._dump = model, graph, dump
+    def __init__(self, model: ModelFile, graph: Subgraph) -> None:
+        self._model, self._graph = model, graph
         self._tensors, self._operators = graph.tensors, graph.operators
         self._readers: dict[int, list[int]] = defaultdict(list)
         for number, operator in enumerate(graph.operators):
@@ -92,7 +86,7 @@ class _Search:
                 "LceBconv2d",
                 (packed, *inputs, -1),
                 self._operators[place].outputs,
-                bytes(self._dump(layer.options)),
+                write_numbers(layer.options),
             )
 
     def _select(self, comparison: Operator) -> tuple[int | None, int]:

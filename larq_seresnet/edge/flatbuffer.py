@@ -18,7 +18,7 @@ from larq_seresnet.edge.errors import ModelError
 _VISITS, _FLOOR = 4, 1 << 14
 _TABLE_BYTES = 16  # what visiting a table counts, whatever its size
 
-_size = functools.cache(struct.calcsize)
+_struct = functools.cache(struct.Struct)
 
 _ALIGNMENT = 64  # of what is written; the schema asks for 16, kernels like whole cache lines
 
@@ -39,9 +39,12 @@ class Source:
 
     def scalar(self, form: str, position: int) -> int:
         """A number; `form` is its `struct` format."""
-        if position < 0 or position + _size(form) > len(self.data):
-            raise ModelError("the file is damaged: an offset points outside it")
-        return struct.unpack_from(form, self.data, position)[0]
+        if position >= 0:
+            try:
+                return _struct(form).unpack_from(self.data, position)[0]
+            except struct.error:
+                pass
+        raise ModelError("the file is damaged: an offset points outside it")
 
     def layout(self, vtable: int) -> tuple[int, ...]:
         """Where a table's fields are, from its start on; 0 is for one that is absent.
@@ -98,10 +101,12 @@ class Table:
 
     def _span(self, field: int, size: int) -> tuple[int, int]:
         """Where a vector's elements of `size` bytes begin, and how many there are."""
-        target = self.target(field)
-        if target is None:
+        if field >= len(self._layout) or not self._layout[field]:
             return 0, 0
-        count = self.source.scalar("<I", target)
+        scalar = self.source.scalar
+        position = self.position + self._layout[field]
+        target = position + scalar("<I", position)
+        count = scalar("<I", target)
         if target + 4 + count * size > len(self.source.data):
             raise ModelError("the file is damaged: a vector does not fit into it")
         return target + 4, count

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from flatbuffers import flexbuffers
 
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.binarize import binarize
+from larq_seresnet.edge.flexbuffer import read_numbers, write_numbers
 from larq_seresnet.edge.model_file import ModelFile
 from tests.edge.running import invoke, load
 from tools.edge.lce_files import RELU, SAME, Graph
@@ -76,6 +78,13 @@ def test_a_dense_layer_of_one_pixel_is_equal_to_the_last_bit(library):
 def test_what_is_not_binary_stays(fields):
     file = binary_layer(**fields)
     assert binarize(ModelFile(file)) == file
+
+
+def test_options_are_written_as_flatbuffers_reads_them():
+    values = {"b": -1, "a": 2**31 - 1, "channels_in": 7, "c": 0, "d": -(2**31)}
+    content = write_numbers(values)
+    assert flexbuffers.Loads(bytearray(content)) == values
+    assert read_numbers(content) == {key.encode(): value for key, value in values.items()}
 
 
 def test_signs_that_others_read_stay(library):
