@@ -224,6 +224,14 @@ def test_fused_operators_of_a_file_are_checked(library, name):
         Interpreter(wrong_files()[name])
 
 
+@pytest.mark.parametrize("channels", [16, 64])
+@pytest.mark.parametrize("dilation", [(1, 10**8), (20_000, 20_000)])
+def test_windows_that_reach_far_out_of_the_image_are_refused(library, channels, dilation):
+    file = Conv(channels=channels, kernel=(3, 3), dilation=dilation).file()
+    with pytest.raises(ModelError, match="the padded input is too large"):
+        Interpreter(file)
+
+
 def test_a_batch_whose_size_is_free(library):
     shape, free = (1, 4, 4, 16), (-1, 4, 4, 16)
     graph = Graph()

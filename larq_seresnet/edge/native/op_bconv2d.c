@@ -23,6 +23,10 @@
 enum { kInput, kFilter, kMultiplier, kBias, kThresholds };
 enum { kActivationNone = 0, kActivationRelu = 1, kActivationRelu1 = 2, kActivationRelu6 = 3 };
 
+/* Words of a padded input beyond a few times the input's own: windows that reach far out of the
+ * image, which only a hostile file has. */
+enum { kPaddingWords = 1 << 24 };
+
 /* What a block makes stays in the first-level cache until its tail is done. */
 enum { kBlockPixels = 32 };
 
@@ -155,11 +159,12 @@ static TfLiteStatus read_shapes(TfLiteContext *context, EdgeOp *op, const TfLite
               !state->rows.pad_before && !state->columns.pad_before;
   if (fits) height = state->in_height, width = state->in_width;
   state->images = (size_t)in[0];
+  size_t input_words = input->bytes / sizeof(uint32_t);
   if (height > INT32_MAX || width > INT32_MAX ||
       __builtin_mul_overflow((size_t)height, (size_t)width, &words) ||
       __builtin_mul_overflow(words, (size_t)state->in_words, &state->plane) ||
       __builtin_mul_overflow(state->plane, state->images * (1 + (size_t)state->paired), &words) ||
-      words > SIZE_MAX / 32)
+      words > SIZE_MAX / 32 || (!fits && words / 8 > kPaddingWords / 8 + input_words))
     return edge_fail(context, op, "the padded input is too large");
   state->padded_height = (int)height;
   state->padded_width = (int)width;
