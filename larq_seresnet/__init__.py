@@ -7,10 +7,7 @@ models (`larq_seresnet.edge`) needs no TensorFlow.
 import importlib
 import os
 import sys
-from importlib.metadata import version
 from types import ModuleType
-
-__version__ = version("larq-seresnet")
 
 _SUBMODULES = (
     "callbacks",
@@ -43,9 +40,13 @@ def _use_keras_2() -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> ModuleType | str:
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":  # finding it takes a fifth of the time to import `edge`
+        from importlib.metadata import version
+
+        return version("larq-seresnet")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

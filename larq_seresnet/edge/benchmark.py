@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet.edge.errors import ModelError
+from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, printable
 from larq_seresnet.edge.interpreter import Interpreter
+from larq_seresnet.edge.native_library import used_kernels
 from larq_seresnet.edge.tensors import TensorInfo
 
 _WARM_UP = 5
@@ -45,9 +47,14 @@ class Benchmark:
             {**candidate.report(), **_statistics(measured, times[0])}
             for candidate, measured in zip(candidates, times, strict=True)
         ]
+        machine = {"cpu": _cpu(), "kernels": _kernels()}
         if self.json:
-            print(json.dumps({"threads": self.threads, "runs": self.runs, "models": reports}))
+            settings = {**machine, "threads": self.threads, "runs": self.runs}
+            print(json.dumps({**settings, "models": reports}))
         else:
+            print(
+                f"CPU: {machine['cpu']}; kernels of binary layers: {machine['kernels'] or 'none'}"
+            )
             _print_table(reports, self.threads, self.runs)
         return 0
 
@@ -84,6 +91,26 @@ def _random_input(info: TensorInfo) -> np.ndarray:
     if info.dtype.kind not in "biu":
         raise ModelError(f"input '{info.name}' takes no numbers")
     return random.integers(0, 2 if info.dtype == bool else 100, shape, np.int8).astype(info.dtype)
+
+
+def _cpu() -> str:
+    """The CPU's name, or on a Raspberry Pi the machine's; else only the kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    entries = dict(line.partition(":")[::2] for line in lines)
+    named = {key.strip(): value.strip() for key, value in entries.items()}
+    found = named.get("model name") or named.get("Model") or platform.processor()
+    return printable(found or platform.machine())
+
+
+def _kernels() -> str | None:
+    """What binary layers run on; None where the native library is missing."""
+    try:
+        return used_kernels()
+    except (OSError, RuntimeMissingError):
+        return None
 
 
 def _resident_bytes() -> int | None:

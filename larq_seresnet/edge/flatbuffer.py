@@ -5,6 +5,7 @@ because a model file is untrusted: every access is checked, and since a FlatBuff
 same bytes any number of times, what is visited is counted and limited to a few times the file.
 """
 
+import functools
 import struct
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +18,8 @@ from larq_seresnet.edge.errors import ModelError
 _VISITS, _FLOOR = 4, 1 << 14
 _TABLE_BYTES = 16  # what visiting a table counts, whatever its size
 
+_struct = functools.cache(struct.Struct)
+
 _ALIGNMENT = 64  # of what is written; the schema asks for 16, kernels like whole cache lines
 
 
@@ -26,6 +29,7 @@ class Source:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self._left = _FLOOR + _VISITS * len(data)
+        self._layouts: dict[int, tuple[int, ...]] = {}
 
     def visit(self, size: int) -> None:
         """Counts `size` bytes."""
@@ -35,9 +39,25 @@ class Source:
 
     def scalar(self, form: str, position: int) -> int:
         """A number; `form` is its `struct` format."""
-        if position < 0 or position + struct.calcsize(form) > len(self.data):
-            raise ModelError("the file is damaged: an offset points outside it")
-        return struct.unpack_from(form, self.data, position)[0]
+        if position >= 0:
+            try:
+                return _struct(form).unpack_from(self.data, position)[0]
+            except struct.error:
+                pass
+        raise ModelError("the file is damaged: an offset points outside it")
+
+    def layout(self, vtable: int) -> tuple[int, ...]:
+        """Where a table's fields are, from its start on; 0 is for one that is absent.
+
+        Writers share the vtables of like tables, so each is read once.
+        """
+        if vtable not in self._layouts:
+            size = self.scalar("<H", vtable)
+            if size < 4 or size % 2 or vtable + size > len(self.data):
+                raise ModelError("the file is damaged: a table's layout is out of bounds")
+            form = f"<{size // 2 - 2}H"
+            self._layouts[vtable] = struct.unpack_from(form, self.data, vtable + 4)
+        return self._layouts[vtable]
 
 
 class Table:
@@ -46,22 +66,17 @@ class Table:
     Fields are named by their number in the schema. A field that is absent gives its default.
     """
 
-    __slots__ = ("_vtable", "_vtable_end", "position", "source")
+    __slots__ = ("_layout", "position", "source")
 
     def __init__(self, source: Source, position: int) -> None:
         source.visit(_TABLE_BYTES)
         self.source = source
         self.position = position
-        self._vtable = position - source.scalar("<i", position)
-        size = source.scalar("<H", self._vtable)
-        self._vtable_end = self._vtable + size
-        if size < 4 or size % 2 or self._vtable_end > len(source.data):
-            raise ModelError("the file is damaged: a table's layout is out of bounds")
+        self._layout = source.layout(position - source.scalar("<i", position))
 
     def where(self, field: int) -> int | None:
         """The position of a field's inline value."""
-        entry = self._vtable + 4 + 2 * field
-        offset = self.source.scalar("<H", entry) if entry < self._vtable_end else 0
+        offset = self._layout[field] if field < len(self._layout) else 0
         return self.position + offset if offset else None
 
     def number(self, field: int, form: str = "<i", default: int = 0) -> int:
@@ -81,13 +96,20 @@ class Table:
 
     def vector(self, field: int, dtype: str) -> np.ndarray:
         """A vector of numbers, without copying or visiting it; empty where it is absent."""
-        target = self.target(field)
-        if target is None:
-            return np.empty(0, dtype)
-        count = self.source.scalar("<I", target)
-        if target + 4 + count * np.dtype(dtype).itemsize > len(self.source.data):
+        start, count = self._span(field, np.dtype(dtype).itemsize)
+        return np.frombuffer(self.source.data, dtype, count, start)
+
+    def _span(self, field: int, size: int) -> tuple[int, int]:
+        """Where a vector's elements of `size` bytes begin, and how many there are."""
+        if field >= len(self._layout) or not self._layout[field]:
+            return 0, 0
+        scalar = self.source.scalar
+        position = self.position + self._layout[field]
+        target = position + scalar("<I", position)
+        count = scalar("<I", target)
+        if target + 4 + count * size > len(self.source.data):
             raise ModelError("the file is damaged: a vector does not fit into it")
-        return np.frombuffer(self.source.data, dtype, count, target + 4)
+        return target + 4, count
 
     def visit(self, field: int, dtype: str) -> np.ndarray:
         """A vector that is going to be copied, by the caller or by the runtime."""
@@ -95,9 +117,15 @@ class Table:
         self.source.visit(vector.nbytes)
         return vector
 
+    def visit_text(self, field: int) -> None:
+        """Counts a string that the runtime is going to copy."""
+        self.source.visit(self._span(field, 1)[1])
+
     def integers(self, field: int) -> tuple[int, ...]:
         """A vector of 32-bit integers."""
-        return tuple(self.visit(field, "<i4").tolist())
+        start, count = self._span(field, 4)
+        self.source.visit(4 * count)
+        return struct.unpack_from(f"<{count}i", self.source.data, start)
 
     def text(self, field: int) -> str:
         """A string; bytes that are not UTF-8 are replaced."""
@@ -131,6 +159,15 @@ class Writer:
         """A vector of bytes: the elements of an array."""
         self.put(np.ascontiguousarray(value).data.cast("B"))
         return self.put(struct.pack("<I", value.nbytes), 4)
+
+    def text(self, value: str) -> int:
+        """A string, which ends with a zero byte."""
+        content = value.encode()
+        return self.put(struct.pack("<I", len(content)) + content + b"\0", 4)
+
+    def integers(self, values: Sequence[int]) -> int:
+        """A vector of 32-bit integers."""
+        return self.put(struct.pack(f"<I{len(values)}i", len(values), *values), 4)
 
     def offsets(self, targets: Sequence[int]) -> int:
         """A vector of tables."""

@@ -1,4 +1,7 @@
-"""Checks FlexBuffers, in which custom operators have their options."""
+"""Checks and writes FlexBuffers, in which custom operators have their options."""
+
+import struct
+from collections.abc import Mapping
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Source
@@ -8,7 +11,7 @@ _SIGNED = {1: "<b", 2: "<h", 4: "<i", 8: "<q"}
 _REAL = {2: "<e", 4: "<f", 8: "<d"}
 # How a value is stored in the map itself, by its type: null, integers, float, bool.
 _NUMBERS = {0: _FORMS, 1: _SIGNED, 2: _FORMS, 3: _REAL, 26: _FORMS}
-_MAP, _MOST_KEYS = 9, 100
+_INT, _MAP, _MOST_KEYS = 1, 9, 100
 
 
 def read_numbers(data: bytes) -> dict[bytes, float]:
@@ -46,3 +49,21 @@ def read_numbers(data: bytes) -> dict[bytes, float]:
     except (KeyError, ValueError):
         raise ModelError("the file is damaged: an operator's options are no numbers") from None
     return found
+
+
+def write_numbers(values: Mapping[str, int]) -> bytes:
+    """A map of 32-bit integers, as a custom operator's options."""
+    keys, places = sorted(values), {}
+    content = b""
+    for key in keys:
+        places[key] = len(content)
+        content += key.encode() + b"\0"
+    content += bytes(-len(content) % 4)
+    first = len(content) + 4  # of the vector of keys; offsets point back
+    offsets = [first + 4 * i - places[key] for i, key in enumerate(keys)]
+    content += struct.pack(f"<{len(keys) + 1}I", len(keys), *offsets)
+    content += struct.pack("<3I", len(content) - first, 4, len(keys))  # the map: its keys, ...
+    start = len(content)
+    content += struct.pack(f"<{len(keys)}i", *(values[key] for key in keys))  # ... values, ...
+    content += bytes([_INT << 2 | 2] * len(keys))  # ... and types, of 4 bytes each
+    return content + struct.pack("<IBB", len(content) - start, _MAP << 2 | 2, 4)

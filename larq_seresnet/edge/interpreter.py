@@ -10,11 +10,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from larq_seresnet.edge.binarize import binarize
 from larq_seresnet.edge.checks import check, reached_subgraphs, trusted_tensors
 from larq_seresnet.edge.errors import ModelError, RuntimeMissingError, one_line, printable
+from larq_seresnet.edge.fuse import fuse, is_mostly_binary
 from larq_seresnet.edge.memory import require_memory
-from larq_seresnet.edge.model_file import LCE_OPERATORS, ModelFile, read_file
-from larq_seresnet.edge.native_library import find_runtime, native_library, require_known
+from larq_seresnet.edge.model_file import NATIVE_OPERATORS, ModelFile, read_file
+from larq_seresnet.edge.native_library import (
+    can_delegate,
+    chosen_kernels,
+    find_runtime,
+    native_library,
+    require_known,
+)
 from larq_seresnet.edge.tensors import TensorInfo, as_input, dequantize, describe_tensors, fits
 from larq_seresnet.edge.unpack import unpack_constants
 
@@ -91,9 +99,21 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
+        loaded = file
         if unpacked.data is not file.data:
-            check(ModelFile(unpacked.data))  # there are more constants now
-        self._create = lambda: _create_runtime(unpacked.data, unpacked.operators, threads)
+            loaded = ModelFile(unpacked.data)
+            check(loaded)  # there are more constants now
+        needs_delegate = not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
+        binary = binarize(loaded)
+        joined = ModelFile(binary) if binary is not loaded.data else loaded
+        content = fuse(joined)
+        if content is not loaded.data and not needs_delegate:  # it is faster with the delegate
+            needs_delegate = can_delegate()
+            content = content if needs_delegate else loaded.data
+        is_binary = needs_delegate and is_mostly_binary(joined)
+        self._create = lambda: _create_runtime(
+            content, unpacked.operators, threads, needs_delegate=needs_delegate, is_binary=is_binary
+        )
         self._has_variables = any(tensor.is_variable for tensor in graph.tensors)
         names = {operator.name for subgraph in reached for operator in subgraph.operators}
         self._has_resources = "ASSIGN_VARIABLE" in names
@@ -309,19 +329,28 @@ def _in_thread(work: Callable[[], _Result], stopped: threading.Event) -> _Result
     return results[0]
 
 
-def _create_runtime(content: bytes, operators: list[str], threads: int) -> Any:
+def _create_runtime(
+    content: bytes, operators: list[str], threads: int, *, needs_delegate: bool, is_binary: bool
+) -> Any:
+    """An interpreter of LiteRT or tflite-runtime.
+
+    XNNPACK's threads go on spinning for long after each of its operators. Where most of the work is
+    the delegate's, they would take the cores from its threads, so XNNPACK gets one.
+    """
     module = find_runtime()
     delegates = []
-    if set(operators) & set(LCE_OPERATORS):
+    if needs_delegate:
         require_known(module)
         library = str(native_library())
         try:
             ctypes.CDLL(library)  # tells what is wrong with it; load_delegate does so less well
-            delegates = [module.load_delegate(library, {"num_threads": str(threads)})]
+            kernels = chosen_kernels()
+            wanted = {"num_threads": str(threads)} | ({"kernels": kernels} if kernels else {})
+            delegates = [module.load_delegate(library, wanted)]
         except (OSError, ValueError) as error:
             message = f"the native library {library} cannot be loaded: {one_line(error)}"
             raise RuntimeMissingError(message) from None
-    options = {"num_threads": threads, "experimental_delegates": delegates}
+    options = {"num_threads": 1 if is_binary else threads, "experimental_delegates": delegates}
     if "VAR_HANDLE" in operators:  # XNNPACK writes beyond variables whose shapes a file misstates
         plain = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         options["experimental_op_resolver_type"] = plain

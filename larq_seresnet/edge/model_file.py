@@ -1,6 +1,5 @@
 """What a `.tflite` file holds: operators, tensors, constants, signatures and metadata."""
 
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -15,6 +14,9 @@ from larq_seresnet.edge.flatbuffer import Source, Table
 from larq_seresnet.edge.operators import BUILTIN_OPERATORS
 
 LCE_OPERATORS = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
+NATIVE_OPERATORS = frozenset({*LCE_OPERATORS, "EdgeBconv2d", "EdgeElementwise", "EdgeMean"})
+"""What the native delegate runs: Larq Compute Engine's operators, and what `fuse` makes of them."""
+
 METADATA_NAME = "larq_seresnet"
 
 # Numbers of the tensor types in TensorFlow Lite's schema; those packed below a byte have no dtype.
@@ -29,6 +31,7 @@ _NUMPY_TYPES = frozenset(TENSOR_TYPES[:17]) - {"string", "resource", "variant"}
 _MAX_SUBGRAPHS, _MAX_RANK, _MAX_METADATA_DEPTH = 1000, 32, 20
 # Pixel values beyond this are no pixels, and their differences are still float32 numbers.
 _MAX_PIXEL = 1e6
+_NONE = np.empty(0)
 
 
 class ModelFields:
@@ -212,7 +215,7 @@ class ModelFile:
         return found
 
     def _read_subgraph(self, table: Table) -> Subgraph:
-        table.visit(SubgraphFields.NAME, "<u1")
+        table.visit_text(SubgraphFields.NAME)
         return Subgraph(
             tensors=[self._read_tensor(t) for t in table.tables(SubgraphFields.TENSORS)],
             inputs=table.integers(SubgraphFields.INPUTS),
@@ -228,11 +231,10 @@ class ModelFile:
         buffer = table.number(TensorFields.BUFFER, "<I")
         if buffer >= len(self.buffers):
             raise ModelError("a tensor has no buffer")
-        table.visit(TensorFields.NAME, "<u1")
+        table.visit_text(TensorFields.NAME)
         shape = table.integers(TensorFields.SHAPE)
         signature = table.integers(TensorFields.SHAPE_SIGNATURE)
         quantization = table.table(TensorFields.QUANTIZATION)
-        none = np.empty(0)
         size = len(self.buffers[buffer]) if buffer else 0
         is_variable = bool(table.number(TensorFields.IS_VARIABLE, "<B"))
         tensor = Tensor(
@@ -242,8 +244,8 @@ class ModelFile:
             buffer=buffer,
             is_constant=size > 0 and not is_variable,
             is_variable=is_variable,
-            scales=quantization.visit(2, "<f4") if quantization else none,
-            zero_points=quantization.visit(3, "<i8") if quantization else none,
+            scales=quantization.visit(2, "<f4") if quantization else _NONE,
+            zero_points=quantization.visit(3, "<i8") if quantization else _NONE,
             table=table,
         )
         problem = ""
@@ -316,6 +318,8 @@ def _operator_name(code: Table) -> tuple[str, bool]:
 
 
 def _parse_metadata(text: bytes) -> dict[str, Any]:
+    import json  # only files of this project have metadata
+
     try:
         # NaN and infinity are no JSON, and could not be printed as such.
         metadata = json.loads(text.decode(), parse_float=_finite, parse_constant=_finite)

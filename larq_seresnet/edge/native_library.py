@@ -1,7 +1,7 @@
 """Finds the TFLite runtime, and the native delegate for Larq Compute Engine's operators."""
 
+import ctypes
 import importlib
-import importlib.metadata
 import os
 import re
 import sys
@@ -56,7 +56,7 @@ def require_known(runtime: ModuleType) -> None:
     """
     package = runtime.__name__.partition(".")[0]
     name = package.replace("_", "-")
-    version = importlib.metadata.version(name)
+    version = version_of(package)
     first, last = KNOWN[package]
     if not first <= tuple(map(int, re.findall(r"\d+", version)[:2])) <= last:
         known = f"{name} {first[0]}.{first[1]} to {last[0]}.{last[1]}"
@@ -64,6 +64,47 @@ def require_known(runtime: ModuleType) -> None:
             f"this file has operators of Larq Compute Engine, whose native library knows {known}, "
             f"and {version} is installed: pip install '{name}<{last[0]}.{last[1] + 1}'"
         )
+
+
+def can_delegate() -> bool:
+    """Whether the delegate is there and knows the runtime's structs."""
+    try:
+        require_known(find_runtime())
+        ctypes.CDLL(str(native_library()))
+    except (OSError, RuntimeMissingError):
+        return False
+    return True
+
+
+def version_of(package: str) -> str:
+    """The version of a runtime that is installed."""
+    version = getattr(sys.modules.get(package), "__version__", "")
+    if not version:
+        from importlib import metadata  # takes longer than the rest of this package
+
+        version = metadata.version(package.replace("_", "-"))
+    return version
+
+
+def chosen_kernels() -> str | None:
+    """The kernels that the environment variable `LARQ_SERESNET_KERNELS` asks for, if any.
+
+    They are "portable", and "avx2", "avx512" or "neon" where the CPU has them; by default the
+    delegate takes the fastest.
+    """
+    return os.environ.get("LARQ_SERESNET_KERNELS") or None
+
+
+def used_kernels() -> str:
+    """The name of the kernels that a model's binary operators run on.
+
+    Raises:
+        OSError: The library cannot be loaded.
+        RuntimeMissingError: It was not compiled.
+    """
+    library = ctypes.CDLL(str(native_library()))
+    library.larq_seresnet_kernels.restype = ctypes.c_char_p
+    return chosen_kernels() or library.larq_seresnet_kernels().decode()
 
 
 def native_library() -> Path:

@@ -1,4 +1,4 @@
-"""Writes a model in which operators are replaced by constants.
+"""Writes a model in which operators are replaced, by constants or by others.
 
 A FlatBuffers offset only points forward. So nothing of the old file needs to be understood beyond
 what changes: the new tables (model, subgraphs, replaced tensors) come first, refer to the old
@@ -10,15 +10,52 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from larq_seresnet.edge.flatbuffer import Table, Writer
-from larq_seresnet.edge.model_file import ModelFields, ModelFile, SubgraphFields, TensorFields
+from larq_seresnet.edge.model_file import (
+    TENSOR_TYPES,
+    ModelFields,
+    ModelFile,
+    SubgraphFields,
+    TensorFields,
+)
+from larq_seresnet.edge.operators import BUILTIN_OPERATORS
+
+_CUSTOM = BUILTIN_OPERATORS.index("CUSTOM")
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A custom operator in place of others."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: bytes = b""
+
+
+@dataclass(frozen=True)
+class Added:
+    """A tensor that is added behind the others: a constant, or what a new operator computes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Folded:
-    """What of a subgraph is replaced: operators that go, and tensors that get a value."""
+    """What of a subgraph is replaced.
+
+    Attributes:
+        removed: The numbers of the operators that go.
+        values: Tensors that get a value.
+        added: Operators in the places of some that go.
+        new: Further tensors.
+    """
 
     removed: set[int] = field(default_factory=set)
     values: dict[int, np.ndarray] = field(default_factory=dict)
+    added: dict[int, Replacement] = field(default_factory=dict)
+    new: list[Added] = field(default_factory=list)
 
 
 def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
@@ -42,6 +79,12 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
         return {field: None if t is None else old - t for field, t in targets.items()}
 
     buffers = [old - table.position for table in model.buffer_tables]
+    codes = [old - table.position for table in model.table.tables(ModelFields.OPERATOR_CODES)]
+    code_of = {}
+    for name in sorted({new.name for part in folded for new in part.added.values()}):
+        code_of[name] = len(codes)
+        # The number of a custom operator, in the field of the first version and in today's.
+        codes.append(writer.table({0: _CUSTOM, 2: 1, 3: _CUSTOM}, {1: writer.text(name)}))
     subgraphs = []
     for subgraph, part, data in zip(model.subgraphs, folded, constants, strict=True):
         if not part.removed:
@@ -58,11 +101,22 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
             fields = TensorFields.SHAPE, TensorFields.NAME, TensorFields.QUANTIZATION
             tensors[index] = writer.table(numbers, kept(table, *fields))
             buffers.append(writer.table({}, {0: place}))
-        operators = [
-            old - operator.table.position
-            for i, operator in enumerate(subgraph.operators)
-            if i not in part.removed
-        ]
+        for tensor in part.new:
+            numbers = {
+                TensorFields.TYPE: TENSOR_TYPES.index(tensor.dtype),
+                TensorFields.HAS_RANK: 1,
+            }
+            if tensor.value is not None:
+                numbers[TensorFields.BUFFER] = len(buffers)
+                buffers.append(writer.table({}, {0: writer.data(tensor.value)}))
+            shape = {TensorFields.SHAPE: writer.integers(tensor.shape)}
+            tensors.append(writer.table(numbers, shape))
+        operators = []
+        for i, operator in enumerate(subgraph.operators):
+            if i in part.added:
+                operators.append(_operator(writer, part.added[i], code_of))
+            elif i not in part.removed:
+                operators.append(old - operator.table.position)
         targets = {
             **kept(
                 subgraph.table, SubgraphFields.INPUTS, SubgraphFields.OUTPUTS, SubgraphFields.NAME
@@ -75,14 +129,23 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
     targets = {
         **kept(
             model.table,
-            ModelFields.OPERATOR_CODES,
             ModelFields.DESCRIPTION,
             ModelFields.METADATA_BUFFER,
             ModelFields.METADATA,
             *([] if main else [ModelFields.SIGNATURES]),
         ),
+        ModelFields.OPERATOR_CODES: writer.offsets(codes),
         ModelFields.SUBGRAPHS: writer.offsets(subgraphs),
         ModelFields.BUFFERS: writer.offsets(buffers),
     }
     version = {ModelFields.VERSION: model.table.number(ModelFields.VERSION, "<I")}
     return writer.finish(writer.table(version, targets), b"TFL3")
+
+
+def _operator(writer: Writer, new: Replacement, code_of: dict[str, int]) -> int:
+    targets = {
+        1: writer.integers(new.inputs),
+        2: writer.integers(new.outputs),
+        5: writer.data(np.frombuffer(new.options, np.uint8)),
+    }
+    return writer.table({0: code_of[new.name]}, targets)

@@ -1,6 +1,7 @@
 """Runs in the emulated Python: `emulated.py CASES RESULTS` runs each case's file on its input.
 
-CASES is a numpy archive of file0, input0, file1, ...; RESULTS gets output0, output1, ...
+CASES is a numpy archive of file0, input0, file1, ...; RESULTS gets output0, output1, ..., of each
+file its first output.
 """
 
 import sys
@@ -15,7 +16,8 @@ def main(cases_path: str, results_path: str) -> None:
     results = {}
     for i in range(len(cases.files) // 2):
         model = Interpreter(cases[f"file{i}"].tobytes(), threads=1 + i % 2)
-        results[f"output{i}"] = model.predict(cases[f"input{i}"])
+        result = model.predict(cases[f"input{i}"])
+        results[f"output{i}"] = result[0] if isinstance(result, list) else result
     np.savez(results_path, **results)
 
 

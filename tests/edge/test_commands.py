@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,11 +141,15 @@ def test_benchmark(model, tmp_path, capsys):
     packed.write_bytes(packed_conv("litert")[0])
     assert main(["benchmark", model, str(packed), "--runs", "5", "--threads", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 thread(s), 5 runs of each model, taking turns"
-    assert lines[2].endswith(model)
-    assert lines[3].endswith(str(packed))
+    assert re.fullmatch(
+        r"CPU: .+; kernels of binary layers: (portable|avx2|avx512|neon|none)", lines[0]
+    )
+    assert lines[1] == "2 thread(s), 5 runs of each model, taking turns"
+    assert lines[3].endswith(model)
+    assert lines[4].endswith(str(packed))
     assert main(["benchmark", model, "--runs", "5", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
+    assert report["cpu"]
     (entry,) = report["models"]
     assert 0 < entry["p10_ms"] <= entry["median_ms"] <= entry["p90_ms"]
     assert entry["speedup"] == 1

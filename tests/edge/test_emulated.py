@@ -10,6 +10,7 @@ import pytest
 from larq_seresnet.edge import Interpreter
 from tools.edge.lce_files import Conv, Graph, grid
 from tools.edge.packed_files import TARGETS, packed_conv
+from tools.edge.seed_files import gated_block
 
 HERE = Path(__file__).parent
 
@@ -78,6 +79,19 @@ def test_layers_equal_lce_to_the_last_bit(emulation, lce_interpreter, tmp_path):
     for case, (file, x), result in zip(layers, cases, run(emulation, tmp_path, cases), strict=True):
         expected = lce_interpreter(file, use_indirect_bgemm=True).predict(x)
         assert np.array_equal(result, expected), case
+
+
+def test_blocks_equal_x86_to_the_last_bit(emulation, library, tmp_path):
+    """What is joined on loading: batch norm, gate, shortcut, ReLU, signs."""
+    shapes = [(16, (8, 8), 1), (24, (5, 7), 3), (7, (4, 4), 2), (64, (9, 3), 1)]
+    random = np.random.default_rng(0)
+    cases = [
+        (gated_block(channels, size, batch), random.normal(0, 3, (batch, *size, channels)))
+        for channels, size, batch in shapes
+    ]
+    cases = [(file, x.astype(np.float32)) for file, x in cases]
+    for (file, x), result in zip(cases, run(emulation, tmp_path, cases), strict=True):
+        assert np.array_equal(result, Interpreter(file).predict(x)[0])
 
 
 def test_signs_of_special_numbers(emulation, tmp_path):

@@ -88,7 +88,7 @@ def test_a_delegate_that_two_interpreters_share_on_two_threads(library):
 def test_a_runtime_of_unknown_structs_is_refused_where_the_delegate_is_needed(
     library, version, monkeypatch
 ):
-    monkeypatch.setattr(native_library.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(native_library, "version_of", lambda package: version)
 
     with pytest.raises(RuntimeMissingError, match=rf"knows .* 2\.3, and {version} is installed"):
         EdgeInterpreter(Conv().file())
@@ -99,7 +99,7 @@ def test_a_runtime_of_unknown_structs_is_refused_where_the_delegate_is_needed(
     [("ai_edge_litert", "1.4.0"), ("ai_edge_litert", "2.3.7"), ("tflite_runtime", "2.14.0")],
 )
 def test_runtimes_that_were_tried_are_taken(package, version, monkeypatch):
-    monkeypatch.setattr(native_library.importlib.metadata, "version", lambda name: version)
+    monkeypatch.setattr(native_library, "version_of", lambda package: version)
 
     native_library.require_known(ModuleType(f"{package}.interpreter"))
 

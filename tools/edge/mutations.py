@@ -20,7 +20,8 @@ _DTYPES = {0: "f4", 2: "i4", 3: "u1", 4: "i8", 6: "u1", 9: "i1"}
 _NEWEST_OPERATOR = 208
 # This project's, and those that the runtime has itself.
 _CUSTOM = ["LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d", "Mfcc"]
-_CUSTOM += ["AudioSpectrogram", "NumericVerify", "TFLite_Detection_PostProcess"]
+_FUSED = ["EdgeBconv2d", "EdgeElementwise", "EdgeMean"]
+_CUSTOM += [*_FUSED, "AudioSpectrogram", "NumericVerify", "TFLite_Detection_PostProcess"]
 _OPTIONS = [name for name in vars(schema.BuiltinOptions) if hasattr(schema, f"{name}T")]
 
 
@@ -104,7 +105,12 @@ def _custom_option(model: Any, graph: Any, random: random.Random) -> None:
     if not operators:
         return
     operator = random.choice(operators)
-    data = bytes(operator.customOptions)
+    data, flags = bytes(operator.customOptions), b""
+    code = model.operatorCodes[operator.opcodeIndex % len(model.operatorCodes)].customCode
+    if data and code and code.decode(errors="replace") in _FUSED:  # what it does comes first
+        flags, data = data[:1], data[1:]
+        if random.random() < 0.6:
+            flags = bytes([flags[0] ^ 1 << random.randrange(8)])
     try:
         entries = dict(flexbuffers.Loads(data))
         key = random.choice(sorted(entries))
@@ -116,7 +122,7 @@ def _custom_option(model: Any, graph: Any, random: random.Random) -> None:
     except Exception:  # an earlier change damaged them
         pass
     data = damage(data, random) if random.random() < 0.4 and data else data
-    operator.customOptions = np.frombuffer(data, np.uint8)
+    operator.customOptions = np.frombuffer(flags + data, np.uint8)
 
 
 @_change(3)

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tools.edge.lce_files import RELU, VALID, Conv, Graph, pack, words
+from larq_seresnet.edge.fuse import fuse
+from larq_seresnet.edge.model_file import ModelFile
+from tools.edge.lce_files import NONE, RELU, VALID, Conv, Graph, pack, words
 from tools.edge.packed_files import classifier, conv_options, packed_conv
 
 
@@ -196,6 +198,139 @@ def network() -> bytes:
     return graph.finish([x], [pool(graph, added, shape)])
 
 
+def gated_block(
+    channels: int = 32, size: tuple[int, int] = (6, 6), batch: int = 1, **fields: Any
+) -> bytes:
+    """A block of the fully binary network, as this project's converter writes it.
+
+    Batch norm stands apart from both convolutions, the gate is computed from bits and is 0 or 1,
+    and signs are taken of both sums.
+
+    Args:
+        channels: As many in as out.
+        size: Height and width.
+        batch: How many images.
+        fields: Of the convolutions.
+    """
+    random = np.random.default_rng(channels)
+    graph = Graph()
+    shape, small = (batch, *size, channels), (batch, 1, 1, channels)
+    bits, few = (*shape[:-1], words(channels)), (*small[:-1], words(channels))
+
+    def norm(tensor: int, sizes: tuple[int, ...]) -> int:
+        for name in ("ADD", "MUL"):
+            constant = graph.constant(random.normal(0, 2, channels).astype(np.float32))
+            tensor = graph.builtin(
+                name, [tensor, constant], graph.tensor(sizes), options(name.title())
+            )
+        return tensor
+
+    def signs(tensor: int, sizes: tuple[int, ...]) -> int:
+        return graph.custom("LceQuantize", [tensor], graph.tensor(sizes, "int32"))
+
+    def convolve(conv: Conv, tensor: int, sizes: tuple[int, ...]) -> int:
+        filters = graph.constant(pack(conv.weights()))
+        if conv.output == "bits":
+            inputs, y = [-1, -1, graph.constant(conv.thresholds())], graph.tensor(few, "int32")
+        else:
+            inputs, y = [*map(graph.constant, conv.affine()), -1], graph.tensor(sizes)
+        return graph.custom("LceBconv2d", [tensor, filters, *inputs], y, conv.options())
+
+    x = graph.tensor(shape)
+    convs = [
+        Conv(channels=channels, filters=channels, size=size, seed=seed, **fields) for seed in (1, 2)
+    ]
+    total = norm(convolve(convs[0], signs(x, bits), shape), shape)
+    total = graph.builtin("ADD", [total, x], graph.tensor(shape), options("Add"))
+    features = norm(convolve(convs[1], signs(total, bits), shape), shape)
+    axes = graph.constant(ints(1, 2))
+    gate = graph.builtin(
+        "MEAN", [features, axes], graph.tensor(small), options("Reducer", keepDims=True)
+    )
+    shift = graph.constant(random.normal(0, 2, channels).astype(np.float32))
+    gate = graph.builtin("ADD", [gate, shift], graph.tensor(small), options("Add"))
+    gate = signs(gate, few)
+    for output in ("bits", "float32"):
+        conv = Conv(channels=channels, filters=channels, size=(1, 1), kernel=(1, 1), output=output)
+        gate = convolve(conv, gate, small)
+    threshold = graph.constant(np.float32(1))
+    gate = graph.builtin("GREATER_EQUAL", [gate, threshold], graph.tensor(small, "bool"))
+    gate = graph.builtin("CAST", [gate], graph.tensor(small), options("Cast", inDataType=6))
+    scaled = graph.builtin("MUL", [features, gate], graph.tensor(shape), options("Mul"))
+    relu = options("Add", fusedActivationFunction=RELU)
+    result = graph.builtin("ADD", [total, scaled], graph.tensor(shape), relu)
+    return graph.finish([x], [result, signs(result, bits)])
+
+
+def same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
+    """What SAME padding puts before and behind an axis."""
+    total = max(0, (-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2
+
+
+def signs(graph: Graph, x: int, threshold: float = 0, high: float = 1, low: float = -1) -> int:
+    """A tensor's signs, of builtin operators."""
+    shape = tuple(graph.graph.tensors[x].shape)
+    above = graph.tensor(shape, "bool")
+    graph.builtin("GREATER_EQUAL", [x, graph.constant(np.float32(threshold))], above)
+    values = [graph.constant(np.float32(value)) for value in (high, low)]
+    return graph.builtin("SELECT_V2", [above, *values], graph.tensor(shape))
+
+
+def binary_layer(
+    size: tuple[int, int] = (6, 5),
+    channels: int = 20,
+    kernel: tuple[int, int] = (3, 3),
+    stride: tuple[int, int] = (1, 1),
+    dilation: tuple[int, int] = (1, 1),
+    activation: int = NONE,
+    bias: float = 0,
+    pads: list[tuple[int, int]] | None = None,
+    padding: int = VALID,
+    weight: float = 1,
+    outside: float | None = 1,
+    **sign: float,
+) -> bytes:
+    """A convolution of signs of builtin operators alone, as the converter writes it.
+
+    Args:
+        size: Of the input, and so on: of the convolution.
+        channels: Of the input; 18 come out.
+        kernel: See `size`.
+        stride: See `size`.
+        dilation: See `size`.
+        activation: See `size`.
+        bias: See `size`.
+        pads: What comes before and behind each axis, by default as SAME does it.
+        padding: The convolution's own.
+        weight: What weights are that are not -1.
+        outside: The padding's value; None leaves it out.
+        sign: Of `signs`.
+    """
+    random, filters = np.random.default_rng(0), 18
+    graph = Graph()
+    x = graph.tensor((1, *size, channels))
+    y, sizes = signs(graph, x, **sign), size
+    if outside is not None:
+        amounts = pads or [same(*axis) for axis in zip(size, kernel, stride, dilation, strict=True)]
+        sizes = [n + sum(amount) for n, amount in zip(size, amounts, strict=True)]
+        constants = graph.constant(ints((0, 0), *amounts, (0, 0))), np.float32(outside)
+        inputs = [y, constants[0], graph.constant(constants[1])]
+        y = graph.builtin("PADV2", inputs, graph.tensor((1, *sizes, channels)), options("PadV2"))
+    spans = [
+        (k - 1) * d + 1 if padding == VALID else 1 for k, d in zip(kernel, dilation, strict=True)
+    ]
+    axes = zip(sizes, spans, stride, strict=True)
+    weights = random.choice([-1, weight], (filters, *kernel, channels)).astype(np.float32)
+    steps = {"strideH": stride[0], "strideW": stride[1]}
+    steps |= {"dilationHFactor": dilation[0], "dilationWFactor": dilation[1]}
+    made = options("Conv2D", padding=padding, fusedActivationFunction=activation, **steps)
+    constants = [weights, np.full(filters, bias, np.float32)]
+    result = graph.tensor((1, *((n - span) // s + 1 for n, span, s in axes), filters))
+    graph.builtin("CONV_2D", [y, *map(graph.constant, constants)], result, made)
+    return graph.finish([x], [result])
+
+
 def pool(graph: Graph, x: int, shape: tuple[int, ...]) -> int:
     batch, height, width, channels = shape
     half, depth = (batch, height // 2, width // 2), words(channels)
@@ -345,6 +480,10 @@ def layers() -> list[bytes]:
     ]
     return [
         *(case.file() for case in cases),
+        fuse(ModelFile(gated_block())),
+        fuse(ModelFile(gated_block(channels=16, size=(5, 3), pad_values=0))),
+        binary_layer(activation=RELU),
+        binary_layer(stride=(2, 2), channels=16, bias=3),
         packed_conv("lce", metadata=b'{"labels": ["a", "b"], "input_range": [0, 255]}')[0],
         packed_conv("litert", channels=5, dynamic_batch=True)[0],
         classifier(b'{"labels": ["a", "b", "c"]}'),
@@ -355,5 +494,5 @@ def layers() -> list[bytes]:
 @functools.cache
 def seeds() -> tuple[list[bytes], ...]:
     """Networks, single layers, and single operators."""
-    made = (network, pooling, integers, choice, loop, variables, signatures, strings)
+    made = (network, gated_block, pooling, integers, choice, loop, variables, signatures, strings)
     return [make() for make in made], layers(), operators()

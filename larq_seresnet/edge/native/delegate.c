@@ -23,8 +23,9 @@ typedef struct {
   const EdgeKernels *kernels;
 } EdgeDelegate;
 
-static const EdgeOpType *const op_types[] = {&edge_quantize, &edge_dequantize, &edge_bconv2d,
-                                             &edge_bmaxpool2d};
+static const EdgeOpType *const op_types[] = {
+    &edge_quantize,      &edge_dequantize,  &edge_bconv2d, &edge_bmaxpool2d,
+    &edge_fused_bconv2d, &edge_elementwise, &edge_mean};
 
 static const EdgeOpType *find_type(const char *custom_name) {
   for (size_t i = 0; i < sizeof op_types / sizeof *op_types; i++)
@@ -37,6 +38,7 @@ static void release_op(TfLiteContext *context, void *user_data) {
   EdgeOp *op = user_data;
   if (!op) return;
   if (op->state && op->type->release) op->type->release(op->state);
+  edge_tail_release(&op->tail);
   free(op->state);
   free(op);
 }
@@ -63,16 +65,26 @@ static void *create_op(TfLiteContext *context, const char *buffer, size_t length
     return NULL;
   }
   /* There is no way to fail here, so what is wrong is told when TFLite prepares the node. */
-  if (node->inputs->size != op->type->inputs) {
+  const uint8_t *options = node->custom_initial_data;
+  size_t size = node->custom_initial_data_size > 0 ? (size_t)node->custom_initial_data_size : 0;
+  int inputs = op->type->inputs, outputs = 1;
+  if (op->type->has_tail) {
+    op->error = edge_tail_parse(&op->tail, inputs, options, size);
+    if (op->error) return op;
+    inputs += edge_tail_inputs(&op->tail);
+    outputs = edge_tail_outputs(&op->tail);
+    options++;
+    size--;
+  }
+  if (node->inputs->size != inputs) {
     op->error = "wrong number of inputs";
-  } else if (node->outputs->size != 1) {
+  } else if (node->outputs->size != outputs) {
     op->error = "wrong number of outputs";
   } else {
-    memcpy(op->inputs, node->inputs->data, (size_t)op->type->inputs * sizeof *op->inputs);
-    op->output = node->outputs->data[0];
-    size_t size = node->custom_initial_data_size > 0 ? (size_t)node->custom_initial_data_size : 0;
-    if (op->type->parse)
-      op->error = op->type->parse(op->state, (const uint8_t *)node->custom_initial_data, size);
+    memcpy(op->inputs, node->inputs->data, (size_t)inputs * sizeof *op->inputs);
+    memcpy(op->outputs, node->outputs->data, (size_t)outputs * sizeof *op->outputs);
+    op->output_count = outputs;
+    if (op->type->parse) op->error = op->type->parse(op->state, options, size);
   }
   return op;
 }
@@ -84,13 +96,15 @@ static TfLiteStatus prepare_op(TfLiteContext *context, TfLiteNode *node) {
     return kTfLiteError;
   }
   if (op->error) return edge_fail(context, op, "%s", op->error);
-  const TfLiteTensor *output = edge_output(context, op);
-  if (!output) return edge_fail(context, op, "the output tensor is missing");
-  /* Whose memory is not the runtime's cannot be resized or written: a file's constants above all.
-   * Persistent is what LceDequantize made of its output, when tensors are allocated again. */
-  if (output->is_variable || output->allocation_type == kTfLiteMmapRo ||
-      output->allocation_type > kTfLitePersistentRo)
-    return edge_fail(context, op, "the output tensor is a constant or a variable");
+  for (int i = 0; i < op->output_count; i++) {
+    const TfLiteTensor *output = edge_output_at(context, op, i);
+    if (!output) return edge_fail(context, op, "the output tensor is missing");
+    /* Whose memory is not the runtime's cannot be resized or written: a file's constants above all.
+     * Persistent is what LceDequantize made of its output, when tensors are allocated again. */
+    if (output->is_variable || output->allocation_type == kTfLiteMmapRo ||
+        output->allocation_type > kTfLitePersistentRo)
+      return edge_fail(context, op, "the output tensor is a constant or a variable");
+  }
   return op->type->prepare(context, op);
 }
 

@@ -4,13 +4,15 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#define EDGE_TARGET __attribute__((target("avx2")))
+#define EDGE_LANES 8
+#define EDGE_MIN(a, b) ((EdgeIntegers) _mm256_min_epi32((__m256i)(a), (__m256i)(b)))
+#define EDGE_MAX(a, b) ((EdgeIntegers) _mm256_max_epi32((__m256i)(a), (__m256i)(b)))
 #include "kernel_bodies.h"
 
-#define TARGET __attribute__((target("avx2")))
+enum { kPixels = 4, kWordsPerBlock = 31 }; /* 31 words of at most 8 bits a byte: 248 */
 
-enum { kPixels = 2, kWordsPerBlock = 31 }; /* 31 words of at most 8 bits a byte: 248 */
-
-TARGET EDGE_INLINE __m256i count_bytes(__m256i bits) {
+EDGE_INLINE __m256i count_bytes(__m256i bits) {
   const __m256i counts = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1,
                                           2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
   const __m256i nibble = _mm256_set1_epi8(0x0f);
@@ -20,58 +22,79 @@ TARGET EDGE_INLINE __m256i count_bytes(__m256i bits) {
 }
 
 /* Sums the four bytes of each 32-bit lane. */
-TARGET EDGE_INLINE __m256i add_bytes(__m256i bytes) {
+EDGE_INLINE __m256i add_bytes(__m256i bytes) {
   __m256i pairs = _mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1));
   return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 }
 
-TARGET EDGE_INLINE void accumulate_pixels(const uint32_t *patches, const uint32_t *filters,
-                                          size_t words, const int pixels,
-                                          int32_t (*sums)[kEdgeTile]) {
-  __m256i total[kPixels][2];
-  for (int p = 0; p < pixels; p++) total[p][0] = total[p][1] = _mm256_setzero_si256();
-  for (size_t start = 0; start < words; start += kWordsPerBlock) {
-    size_t end = words - start < kWordsPerBlock ? words : start + kWordsPerBlock;
-    __m256i bytes[kPixels][2];
-    for (int p = 0; p < pixels; p++) bytes[p][0] = bytes[p][1] = _mm256_setzero_si256();
-    for (size_t k = start; k < end; k++) {
-      const __m256i *filter = (const __m256i *)(filters + k * kEdgeTile);
-      for (int p = 0; p < pixels; p++) {
-        __m256i patch = _mm256_set1_epi32((int)patches[(size_t)p * words + k]);
-        for (int half = 0; half < 2; half++) {
-          __m256i differing = _mm256_xor_si256(_mm256_loadu_si256(filter + half), patch);
-          bytes[p][half] = _mm256_add_epi8(bytes[p][half], count_bytes(differing));
-        }
-      }
-    }
-    for (int p = 0; p < pixels; p++)
-      for (int half = 0; half < 2; half++)
-        total[p][half] = _mm256_add_epi32(total[p][half], add_bytes(bytes[p][half]));
-  }
+/* Adds the counts to the sums, or begins these with them. */
+EDGE_INLINE void empty_bytes(__m256i (*bytes)[2], const int pixels, bool add,
+                                    int32_t (*sums)[kEdgeTile]) {
   for (int p = 0; p < pixels; p++)
-    for (int half = 0; half < 2; half++)
-      _mm256_storeu_si256((__m256i *)sums[p] + half, total[p][half]);
+    for (int half = 0; half < 2; half++) {
+      __m256i *sum = (__m256i *)sums[p] + half;
+      __m256i total = add_bytes(bytes[p][half]);
+      if (add) total = _mm256_add_epi32(total, _mm256_loadu_si256(sum));
+      _mm256_storeu_si256(sum, total);
+      bytes[p][half] = _mm256_setzero_si256();
+    }
 }
 
-TARGET static void accumulate(const uint32_t *patches, const uint32_t *filters, size_t words,
-                              int pixels, int32_t (*sums)[kEdgeTile]) {
-  if (pixels == 2)
-    accumulate_pixels(patches, filters, words, 2, sums);
-  else
-    accumulate_pixels(patches, filters, words, 1, sums);
+EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindows *windows,
+                                          const uint32_t *filters, const int pixels,
+                                          int32_t (*sums)[kEdgeTile]) {
+  const size_t step = windows->step;
+  size_t room = kWordsPerBlock; /* words until the bytes must be emptied */
+  bool add = false;
+  __m256i bytes[kPixels][2];
+  for (int p = 0; p < pixels; p++)
+    for (int half = 0; half < 2; half++) bytes[p][half] = _mm256_setzero_si256();
+  for (size_t run = 0; run < windows->runs; run++) {
+    const uint32_t *word = input + windows->offsets[run];
+    for (size_t left = windows->length; left;) {
+      size_t count = left < room ? left : room;
+      left -= count;
+      room -= count;
+      for (; count; count--, word++, filters += kEdgeTile)
+        for (int half = 0; half < 2; half++) {
+          __m256i filter = _mm256_loadu_si256((const __m256i *)filters + half);
+          for (int p = 0; p < pixels; p++) {
+            __m256i other = _mm256_set1_epi32((int)word[(size_t)p * step]);
+            __m256i counts = count_bytes(_mm256_xor_si256(filter, other));
+            bytes[p][half] = _mm256_add_epi8(bytes[p][half], counts);
+          }
+        }
+      if (room) continue;
+      empty_bytes(bytes, pixels, add, sums);
+      room = kWordsPerBlock;
+      add = true;
+    }
+  }
+  empty_bytes(bytes, pixels, add, sums);
 }
 
-TARGET static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                            const EdgeTransform *transform, float *output, size_t stride) {
-  edge_to_float_body(sums, pixels, channels, transform, output, stride);
+EDGE_TARGET static void accumulate(const uint32_t *input, const EdgeWindows *windows,
+                              const uint32_t *filters, int pixels, int32_t (*sums)[kEdgeTile]) {
+  switch (pixels) {
+    case 4: accumulate_pixels(input, windows, filters, 4, sums); break;
+    case 3: accumulate_pixels(input, windows, filters, 3, sums); break;
+    case 2: accumulate_pixels(input, windows, filters, 2, sums); break;
+    default: accumulate_pixels(input, windows, filters, 1, sums); break;
+  }
 }
 
-TARGET static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+EDGE_TARGET static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
+                     const EdgeTransform *transform, const float *residual, float *output,
+                     size_t stride) {
+  edge_to_float_body(sums, pixels, channels, transform, residual, output, stride);
+}
+
+EDGE_TARGET static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,
                            const EdgeTransform *transform, int8_t *output, size_t stride) {
   edge_to_int8_body(sums, pixels, channels, transform, output, stride);
 }
 
-TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTransform *transform,
+EDGE_TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTransform *transform,
                            uint32_t *bits) {
   for (int p = 0; p < pixels; p++) {
     uint32_t word = 0;
@@ -85,7 +108,7 @@ TARGET static void to_bits(int32_t (*sums)[kEdgeTile], int pixels, const EdgeTra
   }
 }
 
-TARGET static void pack_float(const float *values, size_t count, uint32_t *words) {
+EDGE_TARGET static void pack_float(const float *values, size_t count, uint32_t *words) {
   for (; count; count -= 32) {
     uint32_t word = 0;
     for (int i = 0; i < 32; i += 8, values += 8) {
@@ -96,7 +119,7 @@ TARGET static void pack_float(const float *values, size_t count, uint32_t *words
   }
 }
 
-TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_point,
+EDGE_TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_point,
                              uint32_t *words) {
   const __m256i zero = _mm256_set1_epi8(zero_point);
   for (; count; count -= 32, values += 32) {
@@ -105,15 +128,26 @@ TARGET static void pack_int8(const int8_t *values, size_t count, int8_t zero_poi
   }
 }
 
+EDGE_TARGET static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
+                   const EdgeFinish *steps, float *output) {
+  edge_finish_body(x, residual, pixels, channels, steps, output);
+}
+
+EDGE_TARGET static void mean(const float *x, size_t pixels, size_t channels, float *output) {
+  edge_mean_body(x, pixels, channels, output);
+}
+
 const EdgeKernels edge_kernels_avx2 = {
     .name = "avx2",
     .pixels = kPixels,
-    .grain = 1 << 20,
+    .grain = 1 << 17,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,
     .to_bits = to_bits,
     .pack_float = pack_float,
     .pack_int8 = pack_int8,
+    .finish = finish,
+    .mean = mean,
 };
 #endif

@@ -3,6 +3,10 @@
 #if defined(__ARM_NEON)
 #include <arm_neon.h>
 
+#define EDGE_TARGET
+#define EDGE_LANES 4
+#define EDGE_MIN(a, b) ((EdgeIntegers) vminq_s32((int32x4_t)(a), (int32x4_t)(b)))
+#define EDGE_MAX(a, b) ((EdgeIntegers) vmaxq_s32((int32x4_t)(a), (int32x4_t)(b)))
 #include "kernel_bodies.h"
 
 enum { kWordsPerBlock = 31 }; /* of at most 8 bits a byte: 248 */
@@ -37,46 +41,66 @@ EDGE_INLINE uint8x16_t vuzp1q_u8(uint8x16_t a, uint8x16_t b) { return vuzpq_u8(a
 EDGE_INLINE uint16x8_t vuzp1q_u16(uint16x8_t a, uint16x8_t b) { return vuzpq_u16(a, b).val[0]; }
 #endif
 
-EDGE_INLINE void accumulate_pixels(const uint32_t *patches, const uint32_t *filters, size_t words,
-                                   const int pixels, int32_t (*sums)[kEdgeTile]) {
-  for (size_t start = 0; start < words; start += kWordsPerBlock) {
-    size_t end = words - start < kWordsPerBlock ? words : start + kWordsPerBlock;
-    uint8x16_t bytes[4][4]; /* of at most 4 pixels */
-    for (int p = 0; p < pixels; p++)
-      for (int q = 0; q < 4; q++) bytes[p][q] = vdupq_n_u8(0);
-    const uint32_t *filter = filters + start * kEdgeTile;
-    for (size_t k = start; k < end; k++, filter += kEdgeTile) {
-      uint8x16_t quarter[4];
-      for (int q = 0; q < 4; q++) quarter[q] = vreinterpretq_u8_u32(vld1q_u32(filter + 4 * q));
-      for (int p = 0; p < pixels; p++) {
-        uint8x16_t patch = vreinterpretq_u8_u32(vld1q_dup_u32(patches + (size_t)p * words + k));
-        for (int q = 0; q < 4; q++)
-          bytes[p][q] = vaddq_u8(bytes[p][q], vcntq_u8(veorq_u8(quarter[q], patch)));
-      }
+/* Adds the counts to the sums, or begins these with them. */
+EDGE_INLINE void empty_bytes(uint8x16_t (*bytes)[4], const int pixels, bool add,
+                             int32_t (*sums)[kEdgeTile]) {
+  for (int p = 0; p < pixels; p++)
+    for (int q = 0; q < 4; q++) {
+      uint32x4_t total = vpaddlq_u16(vpaddlq_u8(bytes[p][q]));
+      uint32_t *sum = (uint32_t *)&sums[p][4 * q];
+      if (add) total = vaddq_u32(total, vld1q_u32(sum));
+      vst1q_u32(sum, total);
+      bytes[p][q] = vdupq_n_u8(0);
     }
-    for (int p = 0; p < pixels; p++)
-      for (int q = 0; q < 4; q++) {
-        uint32x4_t total = vpaddlq_u16(vpaddlq_u8(bytes[p][q]));
-        uint32_t *sum = (uint32_t *)&sums[p][4 * q];
-        if (start) total = vaddq_u32(total, vld1q_u32(sum));
-        vst1q_u32(sum, total);
-      }
-  }
 }
 
-static void accumulate(const uint32_t *patches, const uint32_t *filters, size_t words, int pixels,
-                       int32_t (*sums)[kEdgeTile]) {
+EDGE_INLINE void accumulate_pixels(const uint32_t *input, const EdgeWindows *windows,
+                                   const uint32_t *filters, const int pixels,
+                                   int32_t (*sums)[kEdgeTile]) {
+  const size_t step = windows->step;
+  size_t room = kWordsPerBlock; /* words until the bytes must be emptied */
+  bool add = false;
+  uint8x16_t bytes[4][4]; /* of at most 4 pixels */
+  for (int p = 0; p < pixels; p++)
+    for (int q = 0; q < 4; q++) bytes[p][q] = vdupq_n_u8(0);
+  for (size_t run = 0; run < windows->runs; run++) {
+    const uint32_t *word = input + windows->offsets[run];
+    for (size_t left = windows->length; left;) {
+      size_t count = left < room ? left : room;
+      left -= count;
+      room -= count;
+      for (; count; count--, word++, filters += kEdgeTile) {
+        uint8x16_t quarter[4];
+        for (int q = 0; q < 4; q++) quarter[q] = vreinterpretq_u8_u32(vld1q_u32(filters + 4 * q));
+        for (int p = 0; p < pixels; p++) {
+          uint8x16_t other = vreinterpretq_u8_u32(vld1q_dup_u32(word + (size_t)p * step));
+          for (int q = 0; q < 4; q++)
+            bytes[p][q] = vaddq_u8(bytes[p][q], vcntq_u8(veorq_u8(quarter[q], other)));
+        }
+      }
+      if (room) continue;
+      empty_bytes(bytes, pixels, add, sums);
+      room = kWordsPerBlock;
+      add = true;
+    }
+  }
+  empty_bytes(bytes, pixels, add, sums);
+}
+
+static void accumulate(const uint32_t *input, const EdgeWindows *windows, const uint32_t *filters,
+                       int pixels, int32_t (*sums)[kEdgeTile]) {
   switch (pixels) {
-    case 4: accumulate_pixels(patches, filters, words, 4, sums); break;
-    case 3: accumulate_pixels(patches, filters, words, 3, sums); break;
-    case 2: accumulate_pixels(patches, filters, words, 2, sums); break;
-    default: accumulate_pixels(patches, filters, words, 1, sums); break;
+    case 4: accumulate_pixels(input, windows, filters, 4, sums); break;
+    case 3: accumulate_pixels(input, windows, filters, 3, sums); break;
+    case 2: accumulate_pixels(input, windows, filters, 2, sums); break;
+    default: accumulate_pixels(input, windows, filters, 1, sums); break;
   }
 }
 
 static void to_float(int32_t (*sums)[kEdgeTile], int pixels, int channels,
-                     const EdgeTransform *transform, float *output, size_t stride) {
-  edge_to_float_body(sums, pixels, channels, transform, output, stride);
+                     const EdgeTransform *transform, const float *residual, float *output,
+                     size_t stride) {
+  edge_to_float_body(sums, pixels, channels, transform, residual, output, stride);
 }
 
 static void to_int8(int32_t (*sums)[kEdgeTile], int pixels, int channels,
@@ -140,15 +164,26 @@ static void pack_int8(const int8_t *values, size_t count, int8_t zero_point, uin
     *words++ = (uint32_t)pack_bytes(below(values, zero), below(values + 16, zero), none, none);
 }
 
+static void finish(const float *x, const float *residual, size_t pixels, size_t channels,
+                   const EdgeFinish *steps, float *output) {
+  edge_finish_body(x, residual, pixels, channels, steps, output);
+}
+
+static void mean(const float *x, size_t pixels, size_t channels, float *output) {
+  edge_mean_body(x, pixels, channels, output);
+}
+
 const EdgeKernels edge_kernels_neon = {
     .name = "neon",
     .pixels = kPixels,
-    .grain = 1 << 18,
+    .grain = 1 << 15,
     .accumulate = accumulate,
     .to_float = to_float,
     .to_int8 = to_int8,
     .to_bits = to_bits,
     .pack_float = pack_float,
     .pack_int8 = pack_int8,
+    .finish = finish,
+    .mean = mean,
 };
 #endif

@@ -26,8 +26,12 @@ TfLiteTensor *edge_input(TfLiteContext *context, const EdgeOp *op, int index) {
   return tensor_at(context, op->inputs[index]);
 }
 
+TfLiteTensor *edge_output_at(TfLiteContext *context, const EdgeOp *op, int index) {
+  return tensor_at(context, op->outputs[index]);
+}
+
 TfLiteTensor *edge_output(TfLiteContext *context, const EdgeOp *op) {
-  return tensor_at(context, op->output);
+  return edge_output_at(context, op, 0);
 }
 
 TfLiteTensor *edge_checked_input(TfLiteContext *context, const EdgeOp *op, int index,
@@ -82,8 +86,8 @@ bool edge_has_data(const TfLiteTensor *tensor, size_t element_bytes) {
          tensor->bytes >= bytes;
 }
 
-TfLiteStatus edge_resize_output(TfLiteContext *context, const EdgeOp *op, int rank,
-                                const int *sizes) {
+TfLiteStatus edge_resize(TfLiteContext *context, const EdgeOp *op, TfLiteTensor *tensor, int rank,
+                         const int *sizes) {
   TfLiteIntArray *shape = malloc(sizeof *shape + (size_t)rank * sizeof *shape->data);
   if (!shape) return edge_fail(context, op, "out of memory");
   shape->size = rank;
@@ -93,7 +97,12 @@ TfLiteStatus edge_resize_output(TfLiteContext *context, const EdgeOp *op, int ra
     free(shape);
     return edge_fail(context, op, "the output is too large");
   }
-  return context->ResizeTensor(context, edge_output(context, op), shape);
+  return context->ResizeTensor(context, tensor, shape);
+}
+
+TfLiteStatus edge_resize_output(TfLiteContext *context, const EdgeOp *op, int rank,
+                                const int *sizes) {
+  return edge_resize(context, op, edge_output(context, op), rank, sizes);
 }
 
 bool edge_window(int input, int filter, int stride, int dilation, int padding,

@@ -1,4 +1,4 @@
-/* What the four operators have in common: how the delegate finds, prepares and runs them. */
+/* What the operators have in common: how the delegate finds, prepares and runs them. */
 #ifndef LARQ_SERESNET_OP_H_
 #define LARQ_SERESNET_OP_H_
 
@@ -7,16 +7,18 @@
 #include <stdint.h>
 
 #include "kernels.h"
+#include "tail.h"
 #include "tflite_abi.h"
 #include "threads.h"
 
-enum { kEdgeMaxInputs = 5, kEdgeMaxRank = 8 };
+enum { kEdgeMaxInputs = 5 + kEdgeTailInputs, kEdgeMaxOutputs = 2, kEdgeMaxRank = 8 };
 
 typedef struct EdgeOp EdgeOp;
 
 typedef struct {
   const char *name; /* the custom operator's name in the file */
-  int inputs;
+  int inputs;     /* without the tail's */
+  bool has_tail;  /* see tail.h */
   size_t state_size;
   /* Reads the options into the state, which starts zeroed. Returns NULL or what is wrong. */
   const char *(*parse)(void *state, const uint8_t *options, size_t size);
@@ -29,6 +31,10 @@ extern const EdgeOpType edge_quantize;
 extern const EdgeOpType edge_dequantize;
 extern const EdgeOpType edge_bconv2d;
 extern const EdgeOpType edge_bmaxpool2d;
+/* Those that the rewriting on loading makes (fuse.py) */
+extern const EdgeOpType edge_fused_bconv2d;
+extern const EdgeOpType edge_elementwise;
+extern const EdgeOpType edge_mean;
 
 /* One node of the graph. */
 struct EdgeOp {
@@ -36,7 +42,8 @@ struct EdgeOp {
   const EdgeKernels *kernels;
   EdgeThreads *threads;
   int inputs[kEdgeMaxInputs]; /* tensor indices, kTfLiteOptionalTensor for one left out */
-  int output;
+  int outputs[kEdgeMaxOutputs], output_count;
+  EdgeTail tail;
   const char *error; /* what is wrong with the node, told when it is prepared */
   void *state;
 };
@@ -47,7 +54,9 @@ TfLiteStatus edge_fail(TfLiteContext *context, const EdgeOp *op, const char *for
 
 /* NULL for an optional tensor that was left out. */
 TfLiteTensor *edge_input(TfLiteContext *context, const EdgeOp *op, int index);
+/* The first output, and any. */
 TfLiteTensor *edge_output(TfLiteContext *context, const EdgeOp *op);
+TfLiteTensor *edge_output_at(TfLiteContext *context, const EdgeOp *op, int index);
 
 /* The input with its type, number of dimensions and positive sizes checked; reports and returns
  * NULL otherwise. `name` is for the message. */
@@ -61,6 +70,10 @@ TfLiteTensor *edge_constant_input(TfLiteContext *context, const EdgeOp *op, int 
 /* Product of all sizes and `element_bytes`; false where a size is not positive or it overflows. */
 bool edge_tensor_bytes(const TfLiteIntArray *dims, size_t element_bytes, size_t *bytes);
 
+TfLiteStatus edge_resize(TfLiteContext *context, const EdgeOp *op, TfLiteTensor *tensor, int rank,
+                         const int *sizes);
+
+/* The same for the first output. */
 TfLiteStatus edge_resize_output(TfLiteContext *context, const EdgeOp *op, int rank,
                                 const int *sizes);
 

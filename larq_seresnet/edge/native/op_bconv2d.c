@@ -6,9 +6,13 @@
  * packed output, one comparison with a threshold. Operation by operation this follows its
  * arithmetic, so that results are equal to the last bit.
  *
- * The output's pixels are cut into blocks, which threads share. For each block the patches (the
- * input words under the filter) are copied next to each other, then multiplied with one tile of 16
- * output channels after the other. */
+ * The input is copied into a padded one, so that all windows lie within it and differ only in where
+ * they begin. The output's pixels are cut into blocks, which threads share; a block is multiplied
+ * with one tile of 16 output channels after the other. What follows the convolution (tail.h) is
+ * done block by block.
+ *
+ * Of at most 16 channels, a word of the input has room for two pixels: with the pixel below in its
+ * upper half, a window of three rows takes two words a column in place of three. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +23,11 @@
 enum { kInput, kFilter, kMultiplier, kBias, kThresholds };
 enum { kActivationNone = 0, kActivationRelu = 1, kActivationRelu1 = 2, kActivationRelu6 = 3 };
 
-/* Patches of a block stay in the first-level cache beside a tile of filters. */
+/* Words of a padded input beyond a few times the input's own: windows that reach far out of the
+ * image, which only a hostile file has. */
+enum { kPaddingWords = 1 << 24 };
+
+/* What a block makes stays in the first-level cache until its tail is done. */
 enum { kBlockPixels = 32 };
 
 typedef struct {
@@ -35,22 +43,27 @@ typedef struct {
   int group_channels; /* output channels of a group */
   int group_tiles;
   EdgeWindow rows, columns;
-  size_t patch_words;
+  bool paired; /* two rows of pixels to a word */
+  bool whole_rows; /* a row of a window's words is one run */
+  int padded_height, padded_width;
+  size_t images, plane; /* words of a padded image; with the paired ones behind it twice */
+  size_t window_words, runs;
   int depth; /* the output's last size */
   int output_type;
   bool zero_padding; /* padding with 0 rather than with +1 */
 
   /* Prepared once from the constants; padded to whole tiles. Group g's tile t comes at
    * (g * group_tiles + t). */
-  uint32_t *filters; /* [tile][patch word][16] */
+  uint32_t *filters; /* [tile][window word][16] */
   float *multiplier, *bias;
   int32_t *thresholds;
   float *padding_scale; /* minus the file's multiplier, for zero padding */
   int32_t *tap_sums;    /* [filter position][tile][16]: sum of a filter's signs there */
   int32_t clamp_min, clamp_max;
 
-  uint32_t *patches; /* [thread][kBlockPixels][patch word] */
-  int patch_threads;
+  size_t *offsets; /* of a window's runs; see EdgeWindows */
+  uint32_t *padded; /* NULL where the input needs no padding; [image][plane] */
+  size_t padded_words;
 } State;
 
 static void release_constants(State *state) {
@@ -60,7 +73,9 @@ static void release_constants(State *state) {
   free(state->thresholds);
   free(state->padding_scale);
   free(state->tap_sums);
+  free(state->offsets);
   state->filters = NULL;
+  state->offsets = NULL;
   state->multiplier = state->bias = state->padding_scale = NULL;
   state->thresholds = state->tap_sums = NULL;
 }
@@ -68,7 +83,7 @@ static void release_constants(State *state) {
 static void release(void *raw) {
   State *state = raw;
   release_constants(state);
-  free(state->patches);
+  free(state->padded);
 }
 
 static const char *parse(void *raw, const uint8_t *options, size_t size) {
@@ -121,13 +136,65 @@ static TfLiteStatus read_shapes(TfLiteContext *context, EdgeOp *op, const TfLite
       __builtin_mul_overflow(words, (size_t)state->group_words, &words) ||
       words > INT32_MAX / 128) /* twice the number of bits fits into 32 bits */
     return edge_fail(context, op, "the filter is too large");
-  state->patch_words = words;
+  state->paired = state->channels_in <= 16 && state->filter_height > 1 &&
+                  state->dilation_height == 1;
+  size_t rows = (size_t)(state->filter_height + state->paired) >> state->paired;
+  state->window_words = words / (size_t)state->filter_height * rows;
 
   if (!edge_window(state->in_height, state->filter_height, state->stride_height,
                    state->dilation_height, state->padding, &state->rows) ||
       !edge_window(state->in_width, state->filter_width, state->stride_width,
                    state->dilation_width, state->padding, &state->columns))
     return edge_fail(context, op, "filter, stride, dilation or padding is out of range");
+
+  /* The taps of a row that lie side by side are one run. */
+  state->whole_rows = state->groups == 1 && state->dilation_width == 1;
+  state->runs = state->whole_rows ? rows : rows * (size_t)state->filter_width;
+
+  int64_t height = (int64_t)(state->rows.output - 1) * state->stride_height +
+                   (int64_t)(state->filter_height - 1) * state->dilation_height + 1;
+  int64_t width = (int64_t)(state->columns.output - 1) * state->stride_width +
+                  (int64_t)(state->filter_width - 1) * state->dilation_width + 1;
+  bool fits = height <= state->in_height && width <= state->in_width &&
+              !state->rows.pad_before && !state->columns.pad_before;
+  if (fits) height = state->in_height, width = state->in_width;
+  state->images = (size_t)in[0];
+  size_t input_words = input->bytes / sizeof(uint32_t);
+  if (height > INT32_MAX || width > INT32_MAX ||
+      __builtin_mul_overflow((size_t)height, (size_t)width, &words) ||
+      __builtin_mul_overflow(words, (size_t)state->in_words, &state->plane) ||
+      __builtin_mul_overflow(state->plane, state->images * (1 + (size_t)state->paired), &words) ||
+      words > SIZE_MAX / 32 || (!fits && words / 8 > kPaddingWords / 8 + input_words))
+    return edge_fail(context, op, "the padded input is too large");
+  state->padded_height = (int)height;
+  state->padded_width = (int)width;
+  /* Zeros once: only what is not padding is written later. */
+  free(state->padded);
+  state->padded = NULL;
+  state->padded_words = fits && !state->paired ? 0 : words;
+  if (state->padded_words) {
+    state->padded = calloc(words, sizeof *state->padded);
+    if (!state->padded) return edge_fail(context, op, "out of memory");
+  }
+  return kTfLiteOk;
+}
+
+/* Where a window's runs begin. A paired window's last row, if it has no partner, lies in the plain
+ * image, the others in the paired one behind it. */
+static TfLiteStatus find_offsets(TfLiteContext *context, EdgeOp *op) {
+  State *state = op->state;
+  free(state->offsets);
+  state->offsets = calloc(state->runs, sizeof *state->offsets);
+  if (!state->offsets) return edge_fail(context, op, "out of memory");
+  size_t row_words = (size_t)state->padded_width * (size_t)state->in_words;
+  size_t *offset = state->offsets;
+  int step = 1 + state->paired;
+  for (int fy = 0; fy < state->filter_height; fy += step) {
+    size_t row = (size_t)fy * (size_t)state->dilation_height * row_words;
+    if (state->paired && fy + 1 < state->filter_height) row += state->plane;
+    for (int fx = 0; fx < state->filter_width && (!fx || !state->whole_rows); fx++)
+      *offset++ = row + (size_t)fx * (size_t)state->dilation_width * (size_t)state->in_words;
+  }
   return kTfLiteOk;
 }
 
@@ -144,15 +211,20 @@ static size_t lane_count(const State *state) {
 static TfLiteStatus pack_filters(TfLiteContext *context, EdgeOp *op, const uint32_t *words) {
   State *state = op->state;
   size_t lanes = lane_count(state), size;
-  if (__builtin_mul_overflow(lanes, state->patch_words, &size) || size > SIZE_MAX / 64)
+  if (__builtin_mul_overflow(lanes, state->window_words, &size) || size > SIZE_MAX / 64)
     return edge_fail(context, op, "the filter is too large");
   state->filters = calloc(size, sizeof *state->filters);
   if (!state->filters) return edge_fail(context, op, "out of memory");
+  size_t row_words = (size_t)state->filter_width * (size_t)state->group_words;
   for (int channel = 0; channel < state->channels_out; channel++) {
     size_t lane = lane_of(state, channel);
-    uint32_t *tile = state->filters + lane / kEdgeTile * kEdgeTile * state->patch_words;
-    for (size_t k = 0; k < state->patch_words; k++)
-      tile[k * kEdgeTile + lane % kEdgeTile] = *words++;
+    uint32_t *tile = state->filters + lane / kEdgeTile * kEdgeTile * state->window_words;
+    tile += lane % kEdgeTile;
+    for (int fy = 0; fy < state->filter_height; fy++, words += row_words)
+      for (size_t k = 0; k < row_words; k++) {
+        uint32_t *target = tile + ((size_t)(fy >> state->paired) * row_words + k) * kEdgeTile;
+        *target |= state->paired ? (words[k] & 0xffff) << 16 * (fy & 1) : words[k];
+      }
   }
   return kTfLiteOk;
 }
@@ -170,7 +242,7 @@ static TfLiteStatus fold_transform(TfLiteContext *context, EdgeOp *op, const flo
   int32_t factors = state->filter_height * state->filter_width *
                     (state->channels_in / state->groups);
   double scale = 1, zero_point = 0;
-  if (output->type == kTfLiteInt8) {
+  if (((State *)op->state)->output_type == kTfLiteInt8) {
     scale = (double)output->params.scale;
     zero_point = output->params.zero_point;
     if (!(scale > 0) || isinf(scale))
@@ -220,7 +292,7 @@ static TfLiteStatus read_constants(TfLiteContext *context, EdgeOp *op,
                                    const TfLiteTensor *filter, const TfLiteTensor *output) {
   State *state = op->state;
   if (pack_filters(context, op, filter->data.u32) != kTfLiteOk) return kTfLiteError;
-  if (output->type == kTfLiteInt32) {
+  if (state->output_type == kTfLiteInt32) {
     const TfLiteTensor *thresholds =
         edge_constant_input(context, op, kThresholds, "thresholds", kTfLiteInt32, 1);
     if (!thresholds) return kTfLiteError;
@@ -258,41 +330,38 @@ static TfLiteStatus prepare(TfLiteContext *context, EdgeOp *op) {
       edge_constant_input(context, op, kFilter, "filter", kTfLiteInt32, 4);
   if (!filter) return kTfLiteError;
   const TfLiteTensor *output = edge_output(context, op);
-  if (output->type != kTfLiteFloat32 && output->type != kTfLiteInt8 &&
-      output->type != kTfLiteInt32)
-    return edge_fail(context, op, "the output tensor has type %d, not float32, int8 or int32",
-                     output->type);
-  if (state->zero_padding && output->type != kTfLiteFloat32)
+  /* A tail's output may be signs only; what it works on is float. */
+  int type = op->type->has_tail ? kTfLiteFloat32 : output->type;
+  if (type != kTfLiteFloat32 && type != kTfLiteInt8 && type != kTfLiteInt32)
+    return edge_fail(context, op, "the output tensor has type %d, not float32, int8 or int32", type);
+  if (state->zero_padding && type != kTfLiteFloat32)
     return edge_fail(context, op, "zero padding needs float32 output");
   if (read_shapes(context, op, input, filter) != kTfLiteOk) return kTfLiteError;
 
-  if (!state->filters || state->output_type != output->type) {
+  if (!state->filters || state->output_type != type) {
     release_constants(state);
-    state->output_type = output->type;
+    state->output_type = type;
     if (read_constants(context, op, filter, output) != kTfLiteOk) {
       release_constants(state);
       return kTfLiteError;
     }
   }
-  int threads = edge_threads_count(op->threads);
-  if (!state->patches || state->patch_threads != threads) {
-    free(state->patches);
-    state->patches = calloc((size_t)threads * kBlockPixels, state->patch_words * sizeof(uint32_t));
-    state->patch_threads = threads;
-    if (!state->patches) return edge_fail(context, op, "out of memory");
-  }
-  int depth = output->type == kTfLiteInt32 ? edge_words(state->channels_out)
-                                           : state->channels_out;
+  if (find_offsets(context, op) != kTfLiteOk) return kTfLiteError;
+  int depth = type == kTfLiteInt32 ? edge_words(state->channels_out) : state->channels_out;
   state->depth = depth;
   int sizes[] = {input->dims->data[0], state->rows.output, state->columns.output, depth};
-  return edge_resize_output(context, op, 4, sizes);
+  return op->type->has_tail ? edge_tail_prepare(context, op, 4, sizes, kBlockPixels)
+                            : edge_resize_output(context, op, 4, sizes);
 }
 
 typedef struct {
   const State *state;
   const EdgeKernels *kernels;
-  const uint32_t *input;
+  const uint32_t *input; /* with the padding */
+  size_t image_words;
   TfLiteTensor *output;
+  const EdgeTailRun *tail; /* NULL where there is none */
+  const float *shift, *scale, *residual; /* the tail's part that is done in registers */
   size_t pixels;
   int block_pixels;
 } Work;
@@ -317,9 +386,10 @@ static Place place_of(const State *state, size_t pixel) {
   return place;
 }
 
-/* The neighbour in the output's order, without place_of's divisions. */
-static inline void step(const State *state, Place *place) {
-  if (++place->x == state->columns.output) {
+/* Goes `count` pixels on within a row, or to the start of the next, without place_of's divisions. */
+static inline void move(const State *state, Place *place, int count) {
+  place->x += count;
+  if (place->x == state->columns.output) {
     place->x = 0;
     if (++place->y == state->rows.output) {
       place->y = 0;
@@ -342,54 +412,20 @@ static inline bool window_inside(int64_t first, int filter, int dilation, int si
   return first >= 0 && first + (int64_t)(filter - 1) * dilation < size;
 }
 
-/* Compilers would turn these loops into calls of memcpy, which for the usual handful of words takes
- * longer than the copy itself; an empty statement that they cannot look into keeps the loops. */
-static inline void copy_words(uint32_t *target, const uint32_t *source, int count) {
-  for (; count >= 2; count -= 2, target += 2, source += 2) {
-    uint64_t two;
-    memcpy(&two, source, sizeof two);
-    memcpy(target, &two, sizeof two);
-    __asm__ volatile("");
-  }
-  if (count) *target = *source;
-}
-
-static inline void clear_words(uint32_t *target, int count) {
-  for (; count > 0; count--) {
-    *target++ = 0;
-    __asm__ volatile("");
-  }
-}
-
-/* Copies the words of one group under the window; outside the image they are 0, that is +1. */
-static inline void copy_patch(const State *state, const uint32_t *input, Place place, int group,
-                       uint32_t *patch) {
-  const uint32_t *image = input + (size_t)place.batch * (size_t)state->in_height *
-                                      (size_t)state->in_width * (size_t)state->in_words;
-  bool whole_rows = state->groups == 1 && state->dilation_width == 1 &&
-                    window_inside(place.left, state->filter_width, 1, state->in_width);
-  int words = state->group_words, row_words = words * state->filter_width;
-  for (int fy = 0; fy < state->filter_height; fy++) {
-    int64_t y = place.top + (int64_t)fy * state->dilation_height;
-    if (!row_inside(state, y)) {
-      clear_words(patch, row_words);
-      patch += row_words;
-      continue;
-    }
-    const uint32_t *row = image + (size_t)y * (size_t)state->in_width * (size_t)state->in_words;
-    if (whole_rows) { /* the taps of a row lie next to each other in the input, too */
-      copy_words(patch, row + place.left * state->in_words, row_words);
-      patch += row_words;
-      continue;
-    }
-    for (int fx = 0; fx < state->filter_width; fx++, patch += words) {
-      int64_t x = place.left + (int64_t)fx * state->dilation_width;
-      if (column_inside(state, x))
-        copy_words(patch, row + x * state->in_words + group * words, words);
-      else
-        clear_words(patch, words);
-    }
-  }
+/* Copies the image into the middle of zeros, which stand for +1; then, in pairs, each row with the
+ * next one in the upper halves of its words. */
+static void pad_image(const State *state, const uint32_t *image, uint32_t *padded) {
+  size_t row = (size_t)state->in_width * (size_t)state->in_words;
+  size_t padded_row = (size_t)state->padded_width * (size_t)state->in_words;
+  size_t before = (size_t)state->columns.pad_before * (size_t)state->in_words;
+  size_t count = before + row < padded_row ? row : before < padded_row ? padded_row - before : 0;
+  for (int y = 0; y < state->in_height && y + state->rows.pad_before < state->padded_height; y++)
+    memcpy(padded + (size_t)(y + state->rows.pad_before) * padded_row + before,
+           image + (size_t)y * row, count * sizeof *image);
+  if (!state->paired) return;
+  uint32_t *pairs = padded + state->plane;
+  for (size_t i = 0; i + padded_row < state->plane; i++)
+    pairs[i] = padded[i] | padded[i + padded_row] << 16;
 }
 
 /* Whether the whole window of a pixel lies within the image. */
@@ -423,44 +459,53 @@ static void set_bits(uint32_t *words, size_t first, uint32_t bits) {
     words[first / 32 + 1] |= bits >> (32 - first % 32);
 }
 
-/* Writes one tile of output channels of a few neighbouring pixels. */
-static void write_tile(const Work *work, int32_t (*sums)[kEdgeTile], size_t pixel, int pixels,
-                       int group, int tile) {
-  const State *state = work->state;
-  size_t lane = ((size_t)group * (size_t)state->group_tiles + (size_t)tile) * kEdgeTile;
-  size_t channel = (size_t)group * (size_t)state->group_channels + (size_t)tile * kEdgeTile;
-  int channels = state->group_channels - tile * kEdgeTile;
-  if (channels > kEdgeTile) channels = kEdgeTile;
-  size_t depth = (size_t)state->channels_out;
-  EdgeTransform transform = {.clamp_min = state->clamp_min, .clamp_max = state->clamp_max};
+/* A tile of output channels: the first one, how many, and what becomes of their sums. */
+typedef struct {
+  size_t channel;
+  int channels;
+  EdgeTransform transform;
+} Tile;
 
-  if (state->output_type == kTfLiteInt32) {
-    uint32_t bits[kEdgeMaxPixels];
-    size_t words = (size_t)edge_words(state->channels_out);
-    transform.thresholds = state->thresholds + lane;
-    work->kernels->to_bits(sums, pixels, &transform, bits);
-    for (int p = 0; p < pixels; p++)
-      set_bits(work->output->data.u32 + (pixel + (size_t)p) * words, channel, bits[p]);
-    return;
-  }
-  transform.multiplier = state->multiplier + lane;
-  transform.bias = state->bias + lane;
+static Tile tile_of(const Work *work, int index) {
+  const State *state = work->state;
+  int group = index / state->group_tiles, within = index % state->group_tiles * kEdgeTile;
+  size_t lane = (size_t)index * kEdgeTile;
+  size_t channel = (size_t)(group * state->group_channels + within);
+  int channels = state->group_channels - within;
+  Tile tile = {.channel = channel,
+               .channels = channels > kEdgeTile ? kEdgeTile : channels,
+               .transform = {.clamp_min = state->clamp_min, .clamp_max = state->clamp_max}};
+  if (state->thresholds) tile.transform.thresholds = state->thresholds + lane;
+  if (state->multiplier) tile.transform.multiplier = state->multiplier + lane;
+  if (state->bias) tile.transform.bias = state->bias + lane;
+  if (work->shift) tile.transform.shift = work->shift + channel;
+  if (work->scale) tile.transform.scale = work->scale + channel;
+  return tile;
+}
+
+/* Writes a tile of a few neighbouring pixels as signs or int8. */
+static void write_small(const Work *work, const Tile *tile, int32_t (*sums)[kEdgeTile],
+                        size_t pixel, int pixels) {
+  const State *state = work->state;
+  size_t depth = (size_t)state->depth;
   if (state->output_type == kTfLiteInt8) {
-    work->kernels->to_int8(sums, pixels, channels, &transform,
-                           work->output->data.int8 + pixel * depth + channel, depth);
+    work->kernels->to_int8(sums, pixels, tile->channels, &tile->transform,
+                           work->output->data.int8 + pixel * depth + tile->channel, depth);
     return;
   }
-  work->kernels->to_float(sums, pixels, channels, &transform,
-                          work->output->data.f + pixel * depth + channel, depth);
+  uint32_t bits[kEdgeMaxPixels];
+  work->kernels->to_bits(sums, pixels, &tile->transform, bits);
+  for (int p = 0; p < pixels; p++)
+    set_bits(work->output->data.u32 + (pixel + (size_t)p) * depth, tile->channel, bits[p]);
 }
 
 /* The pixels of a block whose window sticks out of the image. */
-static void correct_block(const Work *work, size_t first, int pixels) {
+static void correct_block(const Work *work, size_t first, int pixels, float *floats) {
   const State *state = work->state;
   Place place = place_of(state, first);
-  for (int p = 0; p < pixels; p++, step(state, &place)) {
+  for (int p = 0; p < pixels; p++, move(state, &place, 1)) {
     if (all_inside(state, place)) continue;
-    float *output = work->output->data.f + (first + (size_t)p) * (size_t)state->channels_out;
+    float *output = floats + (size_t)p * (size_t)state->channels_out;
     for (int tile = 0; tile < state->groups * state->group_tiles; tile++) {
       int within = tile % state->group_tiles * kEdgeTile;
       int channels = state->group_channels - within;
@@ -480,31 +525,52 @@ static void convolve_block(void *argument, int worker, int block) {
     size_t words = (size_t)edge_words(state->channels_out);
     memset(work->output->data.u32 + first * words, 0, (size_t)pixels * words * sizeof(uint32_t));
   }
-  /* A 1x1 filter's patches are the input itself. */
-  bool copy = state->filter_height != 1 || state->filter_width != 1 || state->groups != 1 ||
-              state->stride_height != 1 || state->stride_width != 1;
-  for (int group = 0; group < state->groups; group++) {
-    const uint32_t *patches = work->input + first * (size_t)state->in_words;
-    if (copy) {
-      uint32_t *copies = state->patches + (size_t)worker * kBlockPixels * state->patch_words;
-      Place place = place_of(state, first);
-      for (int p = 0; p < pixels; p++, step(state, &place))
-        copy_patch(state, work->input, place, group, copies + (size_t)p * state->patch_words);
-      patches = copies;
-    }
-    for (int tile = 0; tile < state->group_tiles; tile++) {
-      size_t tile_index = (size_t)group * (size_t)state->group_tiles + (size_t)tile;
-      const uint32_t *filters = state->filters + tile_index * kEdgeTile * state->patch_words;
-      for (int p = 0; p < pixels; p += work->kernels->pixels) {
-        int count = pixels - p < work->kernels->pixels ? pixels - p : work->kernels->pixels;
+  float *floats = NULL;
+  if (state->output_type == kTfLiteFloat32)
+    floats = work->tail ? edge_tail_target(work->tail, worker, first)
+                        : work->output->data.f + first * (size_t)state->channels_out;
+
+  const size_t words = (size_t)state->in_words;
+  EdgeWindows windows = {.runs = state->runs,
+                         .length = state->window_words / state->runs,
+                         .step = (size_t)state->stride_width * words,
+                         .offsets = state->offsets};
+  const size_t depth = (size_t)state->depth;
+  for (int index = 0; index < state->groups * state->group_tiles; index++) {
+    const Tile tile = tile_of(work, index);
+    const uint32_t *filters = state->filters + (size_t)index * kEdgeTile * state->window_words;
+    const uint32_t *input =
+        work->input + (size_t)(index / state->group_tiles * state->group_words);
+    float *target = floats ? floats + tile.channel : NULL;
+    const float *residual =
+        work->residual ? work->residual + first * depth + tile.channel : NULL;
+    Place place = place_of(state, first);
+    for (int p = 0, row_end; p < pixels; p = row_end) { /* the pixels of a row of the output */
+      row_end = p + state->columns.output - place.x;
+      if (row_end > pixels) row_end = pixels;
+      size_t row = (size_t)place.y * (size_t)state->stride_height;
+      const uint32_t *window = input + (size_t)place.batch * work->image_words +
+                               row * (size_t)state->padded_width * words +
+                               (size_t)place.x * windows.step;
+      move(state, &place, row_end - p);
+      for (int count; p < row_end; p += count) {
+        count = row_end - p < work->kernels->pixels ? row_end - p : work->kernels->pixels;
         int32_t sums[kEdgeMaxPixels][kEdgeTile];
-        work->kernels->accumulate(patches + (size_t)p * state->patch_words, filters,
-                                  state->patch_words, count, sums);
-        write_tile(work, sums, first + (size_t)p, count, group, tile);
+        work->kernels->accumulate(window, &windows, filters, count, sums);
+        window += (size_t)count * windows.step;
+        if (!target) {
+          write_small(work, &tile, sums, first + (size_t)p, count);
+          continue;
+        }
+        work->kernels->to_float(sums, count, tile.channels, &tile.transform, residual, target,
+                                depth);
+        target += (size_t)count * depth;
+        if (residual) residual += (size_t)count * depth;
       }
     }
   }
-  if (state->zero_padding) correct_block(work, first, pixels);
+  if (state->zero_padding) correct_block(work, first, pixels, floats);
+  if (work->tail) edge_tail_apply(work->tail, worker, floats, first, (size_t)pixels);
 }
 
 /* As large as the cache allows, but with a few blocks for each thread. */
@@ -519,19 +585,42 @@ static TfLiteStatus invoke(TfLiteContext *context, EdgeOp *op) {
   const TfLiteTensor *input = edge_input(context, op, kInput);
   TfLiteTensor *output = edge_output(context, op);
   const int *in = input->dims->data, *out = output->dims->data;
-  if (input->dims->size != 4 || output->dims->size != 4 || !edge_has_data(input, 4) ||
-      !edge_has_data(output, state->output_type == kTfLiteInt8 ? 1 : 4) || in[0] != out[0] ||
-      in[1] != state->in_height || in[2] != state->in_width || in[3] != state->in_words ||
-      out[1] != state->rows.output || out[2] != state->columns.output ||
-      output->type != state->output_type || out[3] != state->depth)
+  if (input->dims->size != 4 || !edge_has_data(input, 4) ||
+      (size_t)in[0] != state->images || in[1] != state->in_height || in[2] != state->in_width ||
+      in[3] != state->in_words)
     return edge_fail(context, op, "a tensor's memory or shape changed");
+  EdgeTailRun tail;
+  const int sizes[] = {in[0], state->rows.output, state->columns.output, state->depth};
+  if (op->type->has_tail) {
+    if (edge_tail_bind(context, op, 4, sizes, &tail) != kTfLiteOk) return kTfLiteError;
+  } else if (output->dims->size != 4 || memcmp(out, sizes, sizeof sizes) ||
+             output->type != state->output_type ||
+             !edge_has_data(output, state->output_type == kTfLiteInt8 ? 1 : 4)) {
+    return edge_fail(context, op, "a tensor's memory or shape changed");
+  }
 
   Work work = {.state = state,
                .kernels = op->kernels,
                .input = input->data.u32,
+               .image_words = state->plane * (1 + (size_t)state->paired),
                .output = output,
-               .pixels = (size_t)out[0] * (size_t)out[1] * (size_t)out[2]};
-  double compared = (double)work.pixels * (double)state->patch_words * state->channels_out;
+               .tail = op->type->has_tail ? &tail : NULL,
+               .pixels = (size_t)sizes[0] * (size_t)sizes[1] * (size_t)sizes[2]};
+  /* Before the gate comes, and where the sums need no correction. */
+  if (work.tail && !tail.gate && !state->zero_padding) {
+    work.shift = tail.finish.shift;
+    work.scale = tail.finish.scale;
+    work.residual = tail.residual;
+    tail.finish.shift = tail.finish.scale = tail.residual = NULL;
+    tail.flags &= (uint8_t)~(kEdgeTailShift | kEdgeTailScale | kEdgeTailResidual);
+  }
+  if (state->padded) {
+    size_t image = (size_t)state->in_height * (size_t)state->in_width * (size_t)state->in_words;
+    for (size_t i = 0; i < state->images; i++)
+      pad_image(state, input->data.u32 + i * image, state->padded + i * work.image_words);
+    work.input = state->padded;
+  }
+  double compared = (double)work.pixels * (double)state->window_words * state->channels_out;
   int threads = edge_threads_count(op->threads);
   bool alone = threads == 1 || compared < 2 * op->kernels->grain;
   work.block_pixels = alone ? kBlockPixels : choose_block_pixels(work.pixels, threads);
@@ -551,3 +640,12 @@ const EdgeOpType edge_bconv2d = {.name = "LceBconv2d",
                                  .prepare = prepare,
                                  .invoke = invoke,
                                  .release = release};
+
+const EdgeOpType edge_fused_bconv2d = {.name = "EdgeBconv2d",
+                                       .inputs = 5,
+                                       .has_tail = true,
+                                       .state_size = sizeof(State),
+                                       .parse = parse,
+                                       .prepare = prepare,
+                                       .invoke = invoke,
+                                       .release = release};

@@ -49,28 +49,19 @@ static TfLiteStatus prepare(TfLiteContext *context, EdgeOp *op) {
 
 static void pack(const Work *work, size_t offset, size_t count, uint32_t *words) {
   const TfLiteTensor *input = work->input;
-  if (input->type == kTfLiteFloat32)
-    work->kernels->pack_float(input->data.f + offset, count, words);
-  else
-    work->kernels->pack_int8(input->data.int8 + offset, count,
-                             input->type == kTfLiteBool ? 1 : (int8_t)input->params.zero_point,
-                             words);
+  work->kernels->pack_int8(input->data.int8 + offset, count,
+                           input->type == kTfLiteBool ? 1 : (int8_t)input->params.zero_point,
+                           words);
 }
 
 /* The last word of a row whose length is no multiple of 32. */
 static uint32_t pack_rest(const Work *work, size_t offset, size_t count) {
   uint32_t word;
-  if (work->input->type == kTfLiteFloat32) {
-    float values[32] = {0};
-    memcpy(values, work->input->data.f + offset, count * sizeof *values);
-    work->kernels->pack_float(values, 32, &word);
-  } else {
-    int8_t values[32];
-    int8_t zero = work->input->type == kTfLiteBool ? 1 : (int8_t)work->input->params.zero_point;
-    memset(values, zero, sizeof values);
-    memcpy(values, work->input->data.int8 + offset, count);
-    work->kernels->pack_int8(values, 32, zero, &word);
-  }
+  int8_t values[32];
+  int8_t zero = work->input->type == kTfLiteBool ? 1 : (int8_t)work->input->params.zero_point;
+  memset(values, zero, sizeof values);
+  memcpy(values, work->input->data.int8 + offset, count);
+  work->kernels->pack_int8(values, 32, zero, &word);
   return word;
 }
 
@@ -82,6 +73,11 @@ static void pack_part(void *argument, int worker, int part) {
   size_t row_words = (size_t)edge_words((int)work->channels);
   size_t rest = work->channels % 32;
   uint32_t *words = work->words + first * row_words;
+  if (work->input->type == kTfLiteFloat32) {
+    edge_pack_rows(work->kernels, work->input->data.f + first * work->channels, rows,
+                   work->channels, words);
+    return;
+  }
   if (!rest) {
     pack(work, first * work->channels, rows * work->channels, words);
     return;
