@@ -106,7 +106,7 @@ def run_conversion(
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
     if input_type not in INPUT_TYPES:
         raise ValueError(f"input_type must be one of {', '.join(INPUT_TYPES)}, not {input_type!r}")
-    model = keras_models.in_float32(model)
+    named, model = model, keras_models.in_float32(model)
     binary = keras_models.has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)
@@ -153,6 +153,7 @@ def run_conversion(
         facts["deviating_images"] = verification.deviating
     if verification.ties:
         facts["tie_images"] = verification.ties
+    graph.input_names, graph.output_names = keras_models.names(named)
     graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)

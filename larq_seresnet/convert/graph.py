@@ -33,12 +33,15 @@ class Tensor:
         shape: Its shape in the file.
         data: The values of a constant, `None` for what an operator computes.
         quantization: The schema's parameters; `None` for float and integer tensors.
+        name: What the converter calls it: "network/layer/Conv2D", several of them where it fused
+            layers. The file names inputs and outputs only, as the graph does.
     """
 
     type: int
     shape: tuple[int, ...]
     data: np.ndarray | None = None
     quantization: Any = None
+    name: str = ""
 
     @classmethod
     def constant(cls, values: Any) -> "Tensor":
@@ -100,12 +103,23 @@ class Operator:
 
 @dataclass(eq=False)
 class Graph:
-    """Operators in the order of execution."""
+    """Operators in the order of execution.
+
+    Attributes:
+        inputs: What it takes.
+        outputs: What it gives.
+        operators: How.
+        metadata: Of the file, by name.
+        input_names: Of the signature: one for each input, or none where there is no signature.
+        output_names: One for each output.
+    """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
     operators: list[Operator]
     metadata: dict[str, bytes] = field(default_factory=dict)
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
 
     def tensors(self) -> list[Tensor]:
         """All tensors in use, the graph's inputs first."""
@@ -171,17 +185,31 @@ def _graph(model: Any) -> Graph:
     (subgraph,) = model.subgraphs
     contents = [_bytes(buffer.data) for buffer in model.buffers]
     tensors = [_tensor(tensor, contents[tensor.buffer]) for tensor in subgraph.tensors]
+    signature = next(iter(model.signatureDefs or []), None)
     return Graph(
         [tensors[i] for i in subgraph.inputs],
         [tensors[i] for i in subgraph.outputs],
         [_operator(op, model.operatorCodes[op.opcodeIndex], tensors) for op in subgraph.operators],
         {entry.name.decode(): contents[entry.buffer] for entry in model.metadata or []},
+        _names(signature.inputs, subgraph.inputs) if signature else [],
+        _names(signature.outputs, subgraph.outputs) if signature else [],
     )
+
+
+def _names(entries: Any, indices: Any) -> list[str]:
+    """A signature's names of tensors, in the order of these indices."""
+    waiting = list(entries or [])
+    names = []
+    for index in indices:  # which may come twice
+        entry = next(entry for entry in waiting if entry.tensorIndex == index)
+        waiting.remove(entry)
+        names.append(entry.name.decode())
+    return names
 
 
 def _tensor(packed: Any, content: bytes) -> Tensor:
     shape = tuple(map(int, () if packed.shape is None else packed.shape))
-    tensor = Tensor(packed.type, shape)
+    tensor = Tensor(packed.type, shape, name=(packed.name or b"").decode())
     if packed.quantization is not None and packed.quantization.scale is not None:
         tensor.quantization = packed.quantization
     if content:

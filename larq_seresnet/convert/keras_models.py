@@ -32,6 +32,16 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     return to_float32(model)
 
 
+def names(model: tf.keras.Model) -> tuple[list[str], list[str]]:
+    """Keras's names of the inputs and the outputs, in its order: the keys where they are a dict."""
+
+    def keys(structure: Any, others: list[str]) -> list[str]:
+        tensors = structure.values() if isinstance(structure, dict) else [{}]
+        return others if any(map(tf.nest.is_nested, tensors)) else sorted(structure)
+
+    return keys(model.input, model.input_names), keys(model.output, model.output_names)
+
+
 def has_binary_activations(model: tf.keras.Model) -> bool:
     """Whether a layer binarizes its inputs or its outputs."""
     return any(

@@ -103,7 +103,8 @@ class Reference:
         self, graph: Graph, outputs: list[Tensor], images: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
         """What a file of the graph gives that has these outputs."""
-        return run(writer.to_bytes(replace(graph, outputs=outputs)), self._target, images)
+        part = replace(graph, outputs=outputs, input_names=[], output_names=[])
+        return run(writer.to_bytes(part), self._target, images)
 
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""

@@ -1,8 +1,8 @@
 """Writes a graph as the smallest `.tflite` file that says the same.
 
-At one bit a weight the graph is most of what can be saved: names, signatures and defaults are left
-out, and everything that is equal (buffers, shapes, lists of inputs, options, whole tensors) is
-stored once and referred to from wherever it is needed, as flatbuffers allow.
+At one bit a weight the graph is most of what can be saved: defaults and the names of inner tensors
+are left out, and everything that is equal (buffers, shapes, lists of inputs, options, whole
+tensors) is stored once and referred to from wherever it is needed, as flatbuffers allow.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from larq_seresnet.convert.graph import Builtin, Graph, Operator, Tensor
 
 _ALIGNMENT = 16  # of constants, as the schema asks for
 _SCHEMA_VERSION = 3
+_SIGNATURE = "serving_default"  # as TensorFlow calls it
 # These operators' options are the defaults where they are missing, for every TFLite version.
 _OPTIONAL = {"ADD", "BROADCAST_TO", "CAST", "GATHER", "GREATER_EQUAL", "MUL", "SELECT_V2", "SUB"}
 
@@ -53,7 +54,12 @@ class _Writer:
         numbers = {content: i for i, content in enumerate(dict.fromkeys(contents))}
 
         buffers = [self._buffer(content) for content in numbers]
-        tensors = [self._tensor(tensor, numbers[_content(tensor)]) for tensor in stored]
+        names_of = dict(zip(graph.outputs, graph.output_names, strict=False))
+        names_of.update(zip(graph.inputs, graph.input_names, strict=False))
+        tensors = [
+            self._tensor(tensor, numbers[_content(tensor)], names_of.get(tensor))
+            for tensor in stored
+        ]
         operators = [self._operator(op, index, codes.index(op.name)) for op in graph.operators]
         inputs = self._integers([index[tensor] for tensor in graph.inputs])
         outputs = self._integers([index[tensor] for tensor in graph.outputs])
@@ -72,6 +78,7 @@ class _Writer:
             Subgraphs=subgraphs,
             Buffers=self._offsets(buffers),
             Metadata=self._metadata(graph.metadata, numbers),
+            SignatureDefs=self._signature(graph, index),
         )
         self._builder.Finish(model, b"TFL3")
         return bytes(self._builder.Output())
@@ -107,17 +114,26 @@ class _Writer:
             data = self._builder.CreateByteVector(content)
         return self._table("Buffer", Data=data)
 
-    def _tensor(self, tensor: Tensor, buffer: int) -> int:
+    def _text(self, text: str) -> int:
+        return self._once(("text", text), lambda: self._builder.CreateString(text))
+
+    def _tensor(self, tensor: Tensor, buffer: int, name: str | None) -> int:
         shape = self._integers(tensor.shape) if tensor.shape else None
         quantization = tensor.quantization
 
         def write() -> int:
             packed = quantization and quantization.Pack(self._builder)
+            text = None if name is None else self._text(name)
             return self._table(
-                "Tensor", Shape=shape, Quantization=packed, Buffer=buffer, Type=tensor.type
+                "Tensor",
+                Shape=shape,
+                Name=text,
+                Quantization=packed,
+                Buffer=buffer,
+                Type=tensor.type,
             )
 
-        return self._once(("tensor", shape, tensor.type, buffer, id(quantization)), write)
+        return self._once(("tensor", shape, tensor.type, buffer, id(quantization), name), write)
 
     def _operator(self, operator: Operator, index: dict[Tensor, int], code: int) -> int:
         inputs = self._integers([-1 if t is None else index[t] for t in operator.inputs])
@@ -158,6 +174,26 @@ class _Writer:
             BuiltinCode=None if fits else builtin,
             DeprecatedBuiltinCode=min(builtin, Builtin.PLACEHOLDER_FOR_GREATER_OP_CODES),
         )
+
+    def _signature(self, graph: Graph, index: dict[Tensor, int]) -> int | None:
+        """The names of inputs and outputs, in their order."""
+        if not graph.input_names:
+            return None
+
+        def entries(names: Sequence[str], tensors: Sequence[Tensor]) -> int:
+            tables = [
+                self._table("TensorMap", Name=self._text(name), TensorIndex=index[tensor])
+                for name, tensor in zip(names, tensors, strict=True)
+            ]
+            return self._offsets(tables)
+
+        table = self._table(
+            "SignatureDef",
+            Inputs=entries(graph.input_names, graph.inputs),
+            Outputs=entries(graph.output_names, graph.outputs),
+            SignatureKey=self._text(_SIGNATURE),
+        )
+        return self._offsets([table])
 
     def _metadata(self, metadata: dict[str, bytes], buffers: dict[bytes, int]) -> int | None:
         entries = [
