@@ -10,12 +10,12 @@ import numpy as np
 
 import larq_seresnet
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import converters, exact, fold, keras_models, writer
+from larq_seresnet.convert import converters, exact, fold, keras_models, pixels, writer
 from larq_seresnet.convert.graph import Graph, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import pack
 from larq_seresnet.convert.verify import Reference, Verification
-from larq_seresnet.errors import ConversionError
+from larq_seresnet.errors import ConversionError, UserError
 
 TARGETS = ("lce", "litert")
 INPUT_TYPES = ("float32", "uint8")
@@ -50,6 +50,7 @@ def convert(
     target: str = "lce",
     *,
     input_type: str = "float32",
+    input_range: Sequence[float] | None = None,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
@@ -68,21 +69,27 @@ def convert(
         model: A functional or sequential model that the target's converter takes; it is left as it
             is. Mixed precision is undone.
         target: "lce" for Larq Compute Engine, "litert" for any stock TFLite or LiteRT.
-        input_type: "float32" or "uint8": of the file's images, 0 to 255 in both cases.
+        input_type: "float32" or "uint8": of the file's images. With "uint8" it takes bytes, 0 to
+            255, and brings them to the input range itself.
+        input_range: Which values the model takes for a black and a white pixel: (0, 255), (0, 1),
+            (-1, 1) ... By default what its own normalization tells. It is written into the file,
+            for whoever feeds it pictures; where it is not known, a warning is logged.
         images: To verify with, (images, height, width, channels), or a list of one array for each
-            input. By default CIFAR-10's test images where they fit and are on disk, otherwise
-            synthetic ones.
+            input, in the model's range. By default CIFAR-10's test images where they fit and are on
+            disk, otherwise synthetic ones.
         metadata: What else the file should say about itself, JSON values: "labels", "dataset" ...
 
     Raises:
         ConversionError: The model cannot be converted, or its file computes something else; the
             message names the stage after which the outputs differ first.
-        ValueError: Unknown `target` or `input_type`.
+        ValueError: Unknown `target` or `input_type`, no range; or a file of "uint8" is asked for,
+            and the model's range is not known.
     """
     return run_conversion(
         model,
         target,
         input_type=input_type,
+        input_range=input_range,
         images=images,
         dataset=(metadata or {}).get("dataset"),
         metadata=metadata,
@@ -94,6 +101,7 @@ def run_conversion(
     target: str,
     *,
     input_type: str = "float32",
+    input_range: Sequence[float] | None = None,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     dataset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -107,6 +115,9 @@ def run_conversion(
     if input_type not in INPUT_TYPES:
         raise ValueError(f"input_type must be one of {', '.join(INPUT_TYPES)}, not {input_type!r}")
     named, model = model, keras_models.in_float32(model)
+    if input_range is None:
+        input_range = (metadata or {}).get("input_range")
+    limits = _input_range(model, input_range, input_type)
     binary = keras_models.has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)
@@ -118,7 +129,7 @@ def run_conversion(
         if binary:
             exact.keep_signs(graph, keras_models.divisors(model), keras_models.norms(model))
         if input_type == "uint8":
-            fold.accept_uint8(graph)
+            fold.accept_uint8(graph, *(limits or pixels.BYTES))
         yield "folding"
         pack(graph, target)
         yield "packing"
@@ -127,9 +138,15 @@ def run_conversion(
     for stage in stages(graph):
         log.debug("done: %s", stage)
 
-    images, kind = verification_images(model, images, dataset=dataset)
+    images, kind = verification_images(
+        model, images, dataset=dataset, input_range=limits or pixels.BYTES
+    )
     log.info("verifying on %d %s images", len(images[0]), kind)
-    reference = Reference(model, images, target)
+    given = images
+    if input_type == "uint8" and limits:
+        given = [pixels.to_bytes(x, limits) for x in images]
+        images = [pixels.from_bytes(x, limits) for x in given]
+    reference = Reference(model, images, target, given)
     verification, outputs = reference.compare(graph)
     log.info("%s", verification)
     if not verification.passes(binary):
@@ -143,12 +160,13 @@ def run_conversion(
     facts = {
         "target": target,
         "version": larq_seresnet.__version__,
-        "input_range": [0, 255],
         "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
         **(metadata or {}),
         "verified_images": verification.images,
         "verified_on": kind,
     }
+    if limits:
+        facts["input_range"] = pixels.BYTES if input_type == "uint8" else limits
     if binary or verification.deviating:
         facts["deviating_images"] = verification.deviating
     if verification.ties:
@@ -158,3 +176,30 @@ def run_conversion(
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)
     return Conversion(file, graph, unpacked, model, verification, facts)
+
+
+def _input_range(
+    model: tf.keras.Model, given: Sequence[float] | None, input_type: str
+) -> pixels.Range | None:
+    """The range of the model's pixels, if it is known."""
+    told = pixels.of_normalization(model)
+    if given is None and told is None:
+        if input_type == "uint8":
+            raise UserError(f"which values the model takes for bytes is not known: {pixels.ASK}")
+        if pixels.are_images(model):
+            log.warning(
+                "which values the model takes for black and white is not known, and the file does "
+                "not tell: %s",
+                pixels.ASK,
+            )
+        return None
+    if given is None:
+        return told
+    limits = pixels.checked(given)
+    if told and limits != told:
+        log.warning(
+            "the network's own normalization is of pixels from %s, not %s",
+            pixels.as_text(told),
+            pixels.as_text(limits),
+        )
+    return limits

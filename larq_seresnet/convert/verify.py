@@ -67,10 +67,17 @@ class Reference:
         model: In float32.
         images: For each input an array (images, ...).
         target: "lce" or "litert".
+        given: The same as the file takes them.
     """
 
-    def __init__(self, model: tf.keras.Model, images: Sequence[np.ndarray], target: str) -> None:
-        self._model, self._images, self._target = model, images, target
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        images: Sequence[np.ndarray],
+        target: str,
+        given: Sequence[np.ndarray],
+    ) -> None:
+        self._model, self._images, self._target, self._given = model, images, target, given
         self._logits = keras_models.logits(model, images)
         if not all(np.isfinite(values).all() for values in self._logits):
             raise ConversionError("the Keras model's outputs are not finite: nothing to compare")
@@ -78,7 +85,7 @@ class Reference:
     def compare(self, graph: Graph) -> tuple[Verification, list[np.ndarray]]:
         """Run the graph on all images; returns its outputs as well."""
         logits = [_before_softmax(graph, output) for output in graph.outputs]
-        found = self._run(graph, [*graph.outputs, *logits], self._images)
+        found = self._run(graph, [*graph.outputs, *logits], self._given)
         outputs, found = found[: len(logits)], found[len(logits) :]
         errors = np.max(list(map(_relative_errors, self._logits, found)), axis=0)
         agree = errors <= TOLERANCE
@@ -94,7 +101,7 @@ class Reference:
         Raises:
             ConversionError: They depend on what else is read out of the graph.
         """
-        few = [x[:10] for x in self._images]
+        few = [x[:10] for x in self._given]
         for expected, found in zip(outputs, run(file, self._target, few), strict=True):
             if not np.allclose(expected[: len(found)], found, rtol=TOLERANCE, atol=TOLERANCE):
                 raise ConversionError("the file's outputs depend on what else is read out of it")
@@ -108,12 +115,11 @@ class Reference:
 
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
-        images = [x[chosen] for x in self._images]
-        expected = keras_models.gates(self._model, images)
+        expected = keras_models.gates(self._model, [x[chosen] for x in self._images])
         inputs = _gate_inputs(graph)
         if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in inputs]:
             return 0
-        found = self._run(graph, inputs, images)
+        found = self._run(graph, inputs, [x[chosen] for x in self._given])
         return sum(
             _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
         )
