@@ -13,7 +13,7 @@ from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert import converters, exact, fold, keras_models, pixels, writer
 from larq_seresnet.convert.graph import Graph, parse
 from larq_seresnet.convert.images import verification_images
-from larq_seresnet.convert.pack import pack
+from larq_seresnet.convert.pack import Kernel, pack
 from larq_seresnet.convert.verify import Reference, Verification
 from larq_seresnet.errors import ConversionError, UserError
 
@@ -31,6 +31,7 @@ class Conversion:
     Attributes:
         file: The `.tflite` file.
         graph: What is in it.
+        kernels: What its layers' kernels are stored as.
         unpacked: What the target's own converter wrote.
         model: The Keras model, in float32.
         verification: How the file compares with the model.
@@ -39,6 +40,7 @@ class Conversion:
 
     file: bytes
     graph: Graph
+    kernels: list[Kernel]
     unpacked: bytes
     model: tf.keras.Model
     verification: Verification
@@ -122,8 +124,11 @@ def run_conversion(
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)
 
+    kernels: list[Kernel] = []
+
     def stages(graph: Graph) -> Iterator[str]:
         """Make the converter's graph the file's, in place; gives each stage's name after it."""
+        keras_models.name_outputs(model, graph.outputs)
         yield converters.NAMES[target]
         fold.fold(graph)
         if binary:
@@ -131,7 +136,7 @@ def run_conversion(
         if input_type == "uint8":
             fold.accept_uint8(graph, *(limits or pixels.BYTES))
         yield "folding"
-        pack(graph, target)
+        kernels[:] = pack(graph, target)
         yield "packing"
 
     graph = parse(unpacked)
@@ -175,7 +180,7 @@ def run_conversion(
     graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)
-    return Conversion(file, graph, unpacked, model, verification, facts)
+    return Conversion(file, graph, kernels, unpacked, model, verification, facts)
 
 
 def _input_range(

@@ -50,8 +50,8 @@ class Tensor:
         return cls(_TYPES[array.dtype], array.shape, array)
 
     def like(self) -> "Tensor":
-        """Another tensor of this type and shape, which an operator computes."""
-        return Tensor(self.type, self.shape)
+        """Another tensor of this type, shape and name, which an operator computes."""
+        return Tensor(self.type, self.shape, name=self.name)
 
 
 def is_constant(tensor: Tensor | None, *choices: float) -> bool:

@@ -7,11 +7,13 @@ import numpy as np
 
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import lq, tf
+from larq_seresnet.convert.graph import Tensor
 from larq_seresnet.errors import ConversionError
 from larq_seresnet.models import to_float32
 from larq_seresnet.nested import flat
 
 _BATCH = 50
+_NORMALIZES = (tf.keras.layers.Normalization, tf.keras.layers.BatchNormalization)
 
 
 def in_float32(model: tf.keras.Model) -> tf.keras.Model:
@@ -40,6 +42,19 @@ def names(model: tf.keras.Model) -> tuple[list[str], list[str]]:
         return others if any(map(tf.nest.is_nested, tensors)) else sorted(structure)
 
     return keys(model.input, model.input_names), keys(model.output, model.output_names)
+
+
+def name_outputs(model: tf.keras.Model, outputs: Sequence[Tensor]) -> None:
+    """Name a graph's outputs after their layers, as converters do inner tensors."""
+    for tensor, output in zip(outputs, model.outputs, strict=True):
+        tensor.name = f"{output._keras_history.layer.name}/"
+
+
+def layer_name(model: tf.keras.Model, name: str) -> str:
+    """The layers with a kernel that a tensor's name tells of, or that name."""
+    layers = [m for m in model.layers if m.weights and not isinstance(m, _NORMALIZES)]
+    found = [layer.name for layer in layers if f"/{layer.name}/" in f"/{name}".replace(";", "/")]
+    return ", ".join(found) or name
 
 
 def has_binary_activations(model: tf.keras.Model) -> bool:
