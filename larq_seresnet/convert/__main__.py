@@ -37,6 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
         "own normalization tells)",
     )
     parser.add_argument(
+        "--float-weights",
+        choices=("float16", "int8"),
+        help="round the kernels that are not quantized; how that changes the outputs is shown",
+    )
+    parser.add_argument(
         "--report",
         action="store_true",
         help="show where the bytes are, beside the other converters' files of the same network",
@@ -59,6 +64,7 @@ def _convert(args: argparse.Namespace) -> None:
         args.target,
         input_type=args.input,
         input_range=args.input_range,
+        float_weights=args.float_weights,
         dataset=source.dataset,
         metadata=source.metadata,
     )

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from larq_seresnet.convert import converters, exact, fold, keras_models, pixels,
 from larq_seresnet.convert.graph import Graph, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import Kernel, pack
-from larq_seresnet.convert.verify import Reference, Verification
+from larq_seresnet.convert.rounding import FLOAT_WEIGHTS, round_kernels
+from larq_seresnet.convert.verify import Change, Reference, Verification
 from larq_seresnet.errors import ConversionError, UserError
 
 TARGETS = ("lce", "litert")
@@ -34,7 +35,9 @@ class Conversion:
         kernels: What its layers' kernels are stored as.
         unpacked: What the target's own converter wrote.
         model: The Keras model, in float32.
-        verification: How the file compares with the model.
+        verification: How the file compares with the model; where float weights were rounded, how
+            it did before that.
+        change: What the rounding changed, if there was any.
         metadata: What the file says about itself.
     """
 
@@ -44,6 +47,7 @@ class Conversion:
     unpacked: bytes
     model: tf.keras.Model
     verification: Verification
+    change: Change | None
     metadata: dict[str, Any]
 
 
@@ -53,6 +57,7 @@ def convert(
     *,
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
+    float_weights: str | None = None,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
@@ -76,6 +81,9 @@ def convert(
         input_range: Which values the model takes for a black and a white pixel: (0, 255), (0, 1),
             (-1, 1) ... By default what its own normalization tells. It is written into the file,
             for whoever feeds it pictures; where it is not known, a warning is logged.
+        float_weights: "float16" or "int8" rounds the kernels that are not quantized, "int8" for
+            each output channel by its largest. How that changes the outputs is logged, and is in
+            the metadata; all the rest is verified as strictly as without.
         images: To verify with, (images, height, width, channels), or a list of one array for each
             input, in the model's range. By default CIFAR-10's test images where they fit and are on
             disk, otherwise synthetic ones.
@@ -84,14 +92,15 @@ def convert(
     Raises:
         ConversionError: The model cannot be converted, or its file computes something else; the
             message names the stage after which the outputs differ first.
-        ValueError: Unknown `target` or `input_type`, no range; or a file of "uint8" is asked for,
-            and the model's range is not known.
+        ValueError: Unknown `target`, `input_type` or `float_weights`, no range; or a file of
+            "uint8" is asked for, and the model's range is not known.
     """
     return run_conversion(
         model,
         target,
         input_type=input_type,
         input_range=input_range,
+        float_weights=float_weights,
         images=images,
         dataset=(metadata or {}).get("dataset"),
         metadata=metadata,
@@ -104,6 +113,7 @@ def run_conversion(
     *,
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
+    float_weights: str | None = None,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     dataset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -112,10 +122,14 @@ def run_conversion(
 
     Where there are no `images`, those of `dataset` (as `datasets.load` takes it) are taken.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
-    if input_type not in INPUT_TYPES:
-        raise ValueError(f"input_type must be one of {', '.join(INPUT_TYPES)}, not {input_type!r}")
+    for name, value, choices in (
+        ("target", target, TARGETS),
+        ("input_type", input_type, INPUT_TYPES),
+        ("float_weights", float_weights, (None, *FLOAT_WEIGHTS)),
+    ):
+        if value not in choices:
+            known = ", ".join(choice for choice in choices if choice)
+            raise ValueError(f"{name} must be one of {known}, not {value!r}")
     named, model = model, keras_models.in_float32(model)
     if input_range is None:
         input_range = (metadata or {}).get("input_range")
@@ -126,7 +140,7 @@ def run_conversion(
 
     kernels: list[Kernel] = []
 
-    def stages(graph: Graph) -> Iterator[str]:
+    def stages(graph: Graph, rounded_to: str | None = None) -> Iterator[str]:
         """Make the converter's graph the file's, in place; gives each stage's name after it."""
         keras_models.name_outputs(model, graph.outputs)
         yield converters.NAMES[target]
@@ -136,13 +150,18 @@ def run_conversion(
         if input_type == "uint8":
             fold.accept_uint8(graph, *(limits or pixels.BYTES))
         yield "folding"
-        kernels[:] = pack(graph, target)
+        steps = round_kernels(graph, rounded_to) if rounded_to else {}
+        yield "rounding"
+        kernels[:] = pack(graph, target, steps)
         yield "packing"
 
-    graph = parse(unpacked)
-    for stage in stages(graph):
-        log.debug("done: %s", stage)
+    def built(until: str = "packing", rounded_to: str | None = None) -> Graph:
+        """The graph after a stage."""
+        graph = parse(unpacked)
+        next(stage for stage in stages(graph, rounded_to) if stage == until)
+        return graph
 
+    graph = built()
     images, kind = verification_images(
         model, images, dataset=dataset, input_range=limits or pixels.BYTES
     )
@@ -162,6 +181,16 @@ def run_conversion(
             f"first differ after: {next(wrong, 'packing')}"
         )
 
+    change = None
+    if float_weights:
+        rounded = reference.rounded(built("rounding", float_weights))
+        graph = built("packing", float_weights)
+        restored, outputs = rounded.compare(graph)
+        if not restored.passes(binary):
+            raise ConversionError(f"the file does not restore its rounded weights ({restored})")
+        change = reference.change(graph)
+        log.info("weights of %s change the outputs %s", float_weights, change)
+
     facts = {
         "target": target,
         "version": larq_seresnet.__version__,
@@ -176,11 +205,13 @@ def run_conversion(
         facts["deviating_images"] = verification.deviating
     if verification.ties:
         facts["tie_images"] = verification.ties
+    if change:
+        facts["float_weights"] = {"type": float_weights, **asdict(change)}
     graph.input_names, graph.output_names = keras_models.names(named)
     graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)
-    return Conversion(file, graph, kernels, unpacked, model, verification, facts)
+    return Conversion(file, graph, kernels, unpacked, model, verification, change, facts)
 
 
 def _input_range(

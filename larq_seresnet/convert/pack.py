@@ -10,14 +10,15 @@ those of equal levels looked up as one:
     lce, signs: bits -> LceDequantize (-> RESHAPE) -> MUL by the scales -> SPLIT -> kernels
     others: bytes -> CAST -> GATHER from a table -> SPLIT_V -> RESHAPE -> MUL -> SPLIT -> kernels
 
-Where channels have tables of their own, GATHER stands for MUL. Multiples of 8 bits are cast.
+Where channels have tables of their own, GATHER stands for MUL. Multiples of 8 bits are cast, and
+what float16 holds exactly is dequantized, as TensorFlow Lite calls it.
 
 All of it depends on constants only: whoever loads the file may compute it once.
 """
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +30,7 @@ from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
 # Operators with a kernel, and the axis of its output channels.
 _CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "DEPTHWISE_CONV_2D": -1}
 _KERNEL, _BIAS = 1, 2
-_OVERHEAD = 200  # bytes that unpacking one more group takes, at most
+OVERHEAD = 200  # bytes that unpacking one more group takes, at most
 _RESHAPE = 60  # bytes
 _WORTH_MERGING = 4  # vectors
 _HAS_BATCHES = 5  # the version of GATHER that looks up each row in a table of its own
@@ -69,14 +70,17 @@ class _Group:
     code: Code
 
 
-def pack(graph: Graph, target: str) -> list[Kernel]:
+def pack(
+    graph: Graph, target: str, steps: Mapping[Tensor, np.ndarray] | None = None
+) -> list[Kernel]:
     """Replace all kernels that are smaller packed, in place; tells what became of each.
 
     Args:
         graph: Its kernels are float32 constants.
         target: "lce" or "litert".
+        steps: Of kernels that are multiples of known ones, for each channel.
     """
-    groups, kernels = _groups(graph)
+    groups, kernels = _groups(graph, steps or {})
     streams = defaultdict(list)
     for group in groups:
         code = group.code
@@ -88,11 +92,24 @@ def pack(graph: Graph, target: str) -> list[Kernel]:
             streams[code.bits, code.levels, code.table is None].append(group)
     for stream in streams.values():
         _unpack(graph, stream)
+    for tensor in graph.tensors():
+        if _is_half(tensor) and _kernel_axis(tensor, graph.consumers(tensor)) is not None:
+            _unpack_half(graph, tensor)
     _merge_vectors(graph)
     return kernels
 
 
-def _groups(graph: Graph) -> tuple[list[_Group], list[Kernel]]:
+def float_kernels(graph: Graph) -> dict[Tensor, int]:
+    """The kernels that no code holds, and the axes of their output channels."""
+    axes = {tensor: _kernel_axis(tensor, uses) for tensor, uses in _readers(graph).items()}
+    return {
+        tensor: axis
+        for tensor, axis in axes.items()
+        if axis is not None and encode(np.asarray(tensor.data), axis)[0] is None
+    }
+
+
+def _groups(graph: Graph, steps: Mapping[Tensor, np.ndarray]) -> tuple[list[_Group], list[Kernel]]:
     """The kernels that are smaller packed; and of all kernels what they are stored as."""
     found: dict[Any, list[tuple[Tensor, Code]]] = defaultdict(list)
     known: dict[Tensor, tuple[Code | None, str]] = {}
@@ -101,7 +118,7 @@ def _groups(graph: Graph) -> tuple[list[_Group], list[Kernel]]:
         axis = _kernel_axis(tensor, uses)
         if axis is None:
             continue
-        code, most = encode(np.asarray(tensor.data), axis)
+        code, most = encode(np.asarray(tensor.data), axis, steps.get(tensor))
         known[tensor] = code, f"{most:,} values in a channel"
         if code:
             are_ones = code.scale is not None and bool((code.scale == 1).all())
@@ -111,7 +128,7 @@ def _groups(graph: Graph) -> tuple[list[_Group], list[Kernel]]:
     for members in found.values():
         kernels, codes = zip(*members, strict=True)
         group = _Group(list(kernels), _joined(codes))
-        if group.code.nbytes + _OVERHEAD < sum(kernel.data.nbytes for kernel in kernels):
+        if group.code.nbytes + OVERHEAD < sum(kernel.data.nbytes for kernel in kernels):
             groups.append(group)
         else:
             why = "unpacking it takes more than it saves"
@@ -152,7 +169,9 @@ def _described(
     if operator.name == "LceBconv2d":
         return Kernel(name, operator.name, 32 * data.size, 1, data.nbytes, "")
     code, why = known.get(tensor, (None, "something else reads it, too"))
-    bits, nbytes = (code.bits, code.nbytes) if code else (8 * data.itemsize, data.nbytes)
+    bits, nbytes = (code.bits, code.nbytes) if code else (32, data.nbytes)
+    if not code and _is_half(tensor):
+        bits, nbytes = 16, data.nbytes // 2
     if code and code.table is not None:
         why += ", off the grid of one step"
     return Kernel(name, operator.name, data.size, bits, nbytes, why if bits > 1 else "")
@@ -194,6 +213,23 @@ def _unpack_bytes(graph: Graph, group: _Group) -> None:
     multiples = Tensor.constant(np.array(group.code.levels, np.int8)[group.code.codes])
     values = Tensor(TensorType.FLOAT32, multiples.shape)
     _restore(graph, group, values, [Operator.builtin("CAST", [multiples], values)])
+
+
+def _is_half(tensor: Tensor) -> bool:
+    """Whether this is worth storing in float16, exactly."""
+    data = tensor.data
+    if data is None or data.dtype != np.float32 or data.nbytes // 2 <= OVERHEAD:
+        return False
+    with np.errstate(over="ignore"):
+        return bool((data.astype(np.float16) == data).all())
+
+
+def _unpack_half(graph: Graph, kernel: Tensor) -> None:
+    half = Tensor.constant(np.asarray(kernel.data).astype(np.float16))
+    restored = kernel.like()
+    first = min(graph.operators.index(operator) for operator, _ in graph.consumers(kernel))
+    graph.operators.insert(first, Operator.builtin("DEQUANTIZE", [half], restored))
+    graph.replace(kernel, restored)
 
 
 def _unpack(graph: Graph, groups: Sequence[_Group]) -> None:

@@ -8,6 +8,7 @@ from larq_seresnet.convert import converters, keras_models
 from larq_seresnet.convert.conversion import Conversion
 from larq_seresnet.convert.graph import Graph, Tensor, TensorType
 from larq_seresnet.convert.pack import Kernel
+from larq_seresnet.convert.verify import Change
 
 _KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "LceBconv2d"}
 
@@ -49,6 +50,7 @@ class Comparison:
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
         larq_summary: The weights as Larq counts them; there is no such file.
+        change: What the rounding of float weights changed.
     """
 
     file: Sizes
@@ -58,6 +60,7 @@ class Comparison:
     lce: int
     dynamic_range_int8: int
     larq_summary: int
+    change: Change | None
 
 
 def sizes(graph: Graph, total: int) -> Sizes:
@@ -126,6 +129,7 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
         len(own["lce"]),
         len(converters.run_converter(conversion.model, "int8")),
         int(lq.models.ModelProfile(conversion.model).memory / 8),
+        conversion.change,
     )
 
 
@@ -147,6 +151,8 @@ def as_table(comparison: Comparison) -> str:
             f"{kernel.nbytes:9,} {kernel.bits:5}  {kernel.elements:<10,}  {kernel.name} "
             f"({kernel.operator}){why}"
         )
+    if comparison.change:
+        lines += ["", f"rounded weights change the outputs {comparison.change}"]
     lines += ["", "    bytes  ratio  the same network"]
     for name, count in (
         ("this file", total),

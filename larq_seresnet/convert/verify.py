@@ -11,6 +11,7 @@ things make honest files deviate, and both are counted and never hidden:
   them, up to half.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -60,6 +61,32 @@ class Verification:
         )
 
 
+@dataclass(frozen=True)
+class Change:
+    """What rounded weights change.
+
+    Attributes:
+        images: How many images were compared.
+        largest: Of the differences of the logits, each relative to the image's largest logit.
+        mean: Of these.
+        other_class: How many images have their largest output elsewhere; `None` where the outputs
+            are no classes.
+    """
+
+    images: int
+    largest: float
+    mean: float
+    other_class: int | None
+
+    def __str__(self) -> str:
+        classes = (
+            ""
+            if self.other_class is None
+            else f"; {self.other_class} of {self.images} images change their class"
+        )
+        return f"by {self.mean:.1e} of the largest on average, {self.largest:.1e} at most{classes}"
+
+
 class Reference:
     """The Keras model's outputs, to compare graphs with.
 
@@ -78,9 +105,31 @@ class Reference:
         given: Sequence[np.ndarray],
     ) -> None:
         self._model, self._images, self._target, self._given = model, images, target, given
+        self._rounded: Graph | None = None
         self._logits = keras_models.logits(model, images)
         if not all(np.isfinite(values).all() for values in self._logits):
             raise ConversionError("the Keras model's outputs are not finite: nothing to compare")
+
+    def rounded(self, graph: Graph) -> "Reference":
+        """What a graph gives whose weights were rounded, to compare other graphs with."""
+        reference = copy.copy(self)
+        reference._rounded = graph
+        logits = [_before_softmax(graph, output) for output in graph.outputs]
+        reference._logits = self._run(graph, logits, self._given)
+        return reference
+
+    def change(self, graph: Graph) -> Change:
+        """How a graph's outputs, of other weights, differ from the Keras model's."""
+        logits = [_before_softmax(graph, output) for output in graph.outputs]
+        found = self._run(graph, logits, self._given)
+        errors = np.max(list(map(_relative_errors, self._logits, found)), axis=0)
+        other = [
+            (x.argmax(axis=1) != y.argmax(axis=1))
+            for x, y in zip(self._logits, found, strict=True)
+            if x.shape == y.shape and x.ndim == 2 and x.shape[1] > 1
+        ]
+        changed = int(np.any(other, axis=0).sum()) if other else None
+        return Change(len(errors), float(errors.max()), float(errors.mean()), changed)
 
     def compare(self, graph: Graph) -> tuple[Verification, list[np.ndarray]]:
         """Run the graph on all images; returns its outputs as well."""
@@ -115,11 +164,15 @@ class Reference:
 
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
-        expected = keras_models.gates(self._model, [x[chosen] for x in self._images])
+        given = [x[chosen] for x in self._given]
         inputs = _gate_inputs(graph)
+        if self._rounded is None:
+            expected = keras_models.gates(self._model, [x[chosen] for x in self._images])
+        else:
+            expected = self._run(self._rounded, _gate_inputs(self._rounded), given)
         if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in inputs]:
             return 0
-        found = self._run(graph, inputs, [x[chosen] for x in self._given])
+        found = self._run(graph, inputs, given)
         return sum(
             _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
         )

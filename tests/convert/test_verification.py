@@ -30,8 +30,8 @@ def _flip_one_bit(work):
 
 
 def test_a_wrong_bit_is_found_and_the_stage_named(network, pictures, monkeypatch):
-    def broken(work, target):
-        kernels = pack(work, target)
+    def broken(work, target, steps):
+        kernels = pack(work, target, steps)
         _flip_one_bit(work)
         return kernels
 
