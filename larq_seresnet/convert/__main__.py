@@ -42,6 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="round the kernels that are not quantized; how that changes the outputs is shown",
     )
     parser.add_argument(
+        "--no-lce-check",
+        dest="lce_check",
+        action="store_false",
+        help="verify an lce file with larq_seresnet.edge, which also runs grouped binary "
+        "convolutions, instead of Larq Compute Engine's interpreter",
+    )
+    parser.add_argument(
         "--report",
         action="store_true",
         help="show where the bytes are, beside the other converters' files of the same network",
@@ -65,6 +72,7 @@ def _convert(args: argparse.Namespace) -> None:
         input_type=args.input,
         input_range=args.input_range,
         float_weights=args.float_weights,
+        lce_check=args.lce_check,
         dataset=source.dataset,
         metadata=source.metadata,
     )

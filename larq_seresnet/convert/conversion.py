@@ -11,9 +11,9 @@ import numpy as np
 import larq_seresnet
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert import converters, exact, fold, keras_models, pixels, writer
-from larq_seresnet.convert.graph import Graph, parse
+from larq_seresnet.convert.graph import Graph, Tensor, parse
 from larq_seresnet.convert.images import verification_images
-from larq_seresnet.convert.pack import Kernel, pack
+from larq_seresnet.convert.pack import Kernel, binary_name, pack
 from larq_seresnet.convert.rounding import FLOAT_WEIGHTS, round_kernels
 from larq_seresnet.convert.verify import Change, Reference, Verification
 from larq_seresnet.errors import ConversionError, UserError
@@ -58,6 +58,7 @@ def convert(
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
     float_weights: str | None = None,
+    lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
@@ -84,6 +85,8 @@ def convert(
         float_weights: "float16" or "int8" rounds the kernels that are not quantized, "int8" for
             each output channel by its largest. How that changes the outputs is logged, and is in
             the metadata; all the rest is verified as strictly as without.
+        lce_check: Whether a file for "lce" is verified with LCE's interpreter, and not with
+            `larq_seresnet.edge`, which also runs grouped binary convolutions.
         images: To verify with, (images, height, width, channels), or a list of one array for each
             input, in the model's range. By default CIFAR-10's test images where they fit and are on
             disk, otherwise synthetic ones.
@@ -101,6 +104,7 @@ def convert(
         input_type=input_type,
         input_range=input_range,
         float_weights=float_weights,
+        lce_check=lce_check,
         images=images,
         dataset=(metadata or {}).get("dataset"),
         metadata=metadata,
@@ -114,6 +118,7 @@ def run_conversion(
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
     float_weights: str | None = None,
+    lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     dataset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -162,6 +167,8 @@ def run_conversion(
         return graph
 
     graph = built()
+    if target == "lce" and lce_check:
+        _require_no_groups(model, graph)
     images, kind = verification_images(
         model, images, dataset=dataset, input_range=limits or pixels.BYTES
     )
@@ -170,7 +177,8 @@ def run_conversion(
     if input_type == "uint8" and limits:
         given = [pixels.to_bytes(x, limits) for x in images]
         images = [pixels.from_bytes(x, limits) for x in given]
-    reference = Reference(model, images, target, given)
+    runner = "edge" if target == "lce" and not lce_check else target
+    reference = Reference(model, images, runner, given)
     verification, outputs = reference.compare(graph)
     log.info("%s", verification)
     if not verification.passes(binary):
@@ -199,6 +207,8 @@ def run_conversion(
         "verified_images": verification.images,
         "verified_on": kind,
     }
+    if runner == "edge":
+        facts["verified_with"] = "larq_seresnet.edge"
     if limits:
         facts["input_range"] = pixels.BYTES if input_type == "uint8" else limits
     if binary or verification.deviating:
@@ -212,6 +222,24 @@ def run_conversion(
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)
     return Conversion(file, graph, kernels, unpacked, model, verification, change, facts)
+
+
+def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:
+    """Refuse what LCE converts but does not run."""
+    grouped = [
+        keras_models.layer_name(model, binary_name(operator))
+        for operator in graph.operators
+        if operator.name == "LceBconv2d" and _is_grouped(*operator.inputs[:2])
+    ]
+    if grouped:
+        raise ConversionError(
+            f"Larq Compute Engine does not run grouped binary convolutions ({', '.join(grouped)}); "
+            "larq_seresnet.edge does: --no-lce-check (lce_check=False) writes the file for it"
+        )
+
+
+def _is_grouped(words: Tensor | None, kernel: Tensor | None) -> bool:
+    return bool(words and kernel and words.shape[-1] != kernel.shape[-1])
 
 
 def _input_range(

@@ -167,7 +167,7 @@ def _described(
         return None
     name, data = operator.outputs[0].name, tensor.data
     if operator.name == "LceBconv2d":
-        return Kernel(name, operator.name, 32 * data.size, 1, data.nbytes, "")
+        return Kernel(binary_name(operator), operator.name, 32 * data.size, 1, data.nbytes, "")
     code, why = known.get(tensor, (None, "something else reads it, too"))
     bits, nbytes = (code.bits, code.nbytes) if code else (32, data.nbytes)
     if not code and _is_half(tensor):
@@ -175,6 +175,14 @@ def _described(
     if code and code.table is not None:
         why += ", off the grid of one step"
     return Kernel(name, operator.name, data.size, bits, nbytes, why if bits > 1 else "")
+
+
+def binary_name(operator: Operator) -> str:
+    """What LCE calls a binary convolution: its result has the next layer's name, if that is binary.
+
+    But what it reads is the result of its own quantizer.
+    """
+    return operator.inputs[0].name if operator.inputs[0] else ""
 
 
 def _joined(codes: Sequence[Code]) -> Code:

@@ -93,7 +93,7 @@ class Reference:
     Args:
         model: In float32.
         images: For each input an array (images, ...).
-        target: "lce" or "litert".
+        target: Whose interpreter runs graphs, as `runners.run` takes it.
         given: The same as the file takes them.
     """
 
