@@ -10,7 +10,7 @@ import numpy as np
 
 import larq_seresnet
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import converters, exact, fold, keras_models, pixels, writer
+from larq_seresnet.convert import converters, exact, fold, keras_models, narrow, pixels, writer
 from larq_seresnet.convert.graph import Graph, Tensor, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import Kernel, binary_name, pack
@@ -152,6 +152,7 @@ def run_conversion(
         fold.fold(graph)
         if binary:
             exact.keep_signs(graph, keras_models.divisors(model), keras_models.norms(model))
+            narrow.mend_padding(graph)
         if input_type == "uint8":
             fold.accept_uint8(graph, *(limits or pixels.BYTES))
         yield "folding"
@@ -186,7 +187,7 @@ def run_conversion(
         wrong = (s for s in stages(graph) if not reference.compare(graph)[0].passes(binary))
         raise ConversionError(
             f"the file does not compute what the model computes ({verification}); the outputs "
-            f"first differ after: {next(wrong, 'packing')}"
+            f"first differ after: {next(wrong, 'packing')}{_calibration_hint(model)}"
         )
 
     change = None
@@ -236,6 +237,16 @@ def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:
             f"Larq Compute Engine does not run grouped binary convolutions ({', '.join(grouped)}); "
             "larq_seresnet.edge does: --no-lce-check (lce_check=False) writes the file for it"
         )
+
+
+def _calibration_hint(model: tf.keras.Model) -> str:
+    norms = keras_models.uncalibrated(model)
+    if not norms:
+        return ""
+    return (
+        f". {norms[0]} (of {len(norms)} batch norms) has its initial statistics, with which values "
+        "grow until rounding turns signs: train the model, or call it with training=True on images"
+    )
 
 
 def _is_grouped(words: Tensor | None, kernel: Tensor | None) -> bool:

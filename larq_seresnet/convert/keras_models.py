@@ -66,6 +66,17 @@ def has_binary_activations(model: tf.keras.Model) -> bool:
     )
 
 
+def uncalibrated(model: tf.keras.Model) -> list[str]:
+    """The batch norms that have seen no images: their statistics are the initial ones."""
+    return [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+        and not layer.moving_mean.numpy().any()
+        and (layer.moving_variance.numpy() == 1).all()
+    ]
+
+
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs, in front of the softmax where there is one, for all images."""
     return _apply(model, [_before_softmax(tensor) for tensor in model.outputs], images)

@@ -189,3 +189,36 @@ def test_without_lces_interpreter_a_file_is_verified_all_the_same(network, pictu
     monkeypatch.setattr(fold, "fold", broken)
     with pytest.raises(ConversionError, match="does not compute"):
         convert(model, "lce", images=pictures, lce_check=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "arguments"),
+    [
+        ((1, 1), 3, {}),
+        ((2, 2), 3, {}),
+        ((2, 2), 3, {"strides": 2}),
+        ((4, 3), 5, {}),
+        ((2, 9), (3, 5), {}),
+        ((3, 3), 3, {"dilation_rate": 2}),
+        ((3, 3), 3, {}),  # which LCE does right
+    ],
+)
+def test_maps_smaller_than_the_kernel(operators, size, kernel, arguments):
+    """LCE's own files of these are wrong (0.16)."""
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((*size, 40)),
+            lq.layers.QuantConv2D(
+                32, kernel, padding="same", use_bias=False, **arguments, **BINARY
+            ),
+            tf.keras.layers.BatchNormalization(),
+        ]
+    )
+    gamma, beta, mean, variance = np.random.default_rng(0).uniform(0.5, 2, (4, 32))
+    model.layers[-1].set_weights([gamma, beta, mean, variance])
+    images = np.random.default_rng(1).normal(size=(9, *size, 40)).astype(np.float32)
+    file = convert(model, "lce", images=images)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(Interpreter(file).predict(images), expected, rtol=1e-5, atol=1e-4)
+    assert operators(file)["LceBconv2d"] == 1
+    assert ("SUB" in operators(file)) == (size != (3, 3) or bool(arguments))
