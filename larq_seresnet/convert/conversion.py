@@ -149,7 +149,8 @@ def run_conversion(
         """Make the converter's graph the file's, in place; gives each stage's name after it."""
         keras_models.name_outputs(model, graph.outputs)
         yield converters.NAMES[target]
-        fold.fold(graph)
+        for part in graph.parts():
+            fold.fold(part)
         if binary:
             exact.keep_signs(graph, keras_models.divisors(model), keras_models.norms(model))
             narrow.mend_padding(graph)
@@ -186,8 +187,9 @@ def run_conversion(
         graph = parse(unpacked)  # from the start again, to see where it goes wrong
         wrong = (s for s in stages(graph) if not reference.compare(graph)[0].passes(binary))
         raise ConversionError(
-            f"the file does not compute what the model computes ({verification}); the outputs "
-            f"first differ after: {next(wrong, 'packing')}{_calibration_hint(model)}"
+            f"the file does not compute what the model computes ({verification}, of which "
+            f"{verification.may_deviate(binary)} may); the outputs first differ after: "
+            f"{next(wrong, 'packing')}{_calibration_hint(model)}"
         )
 
     change = None

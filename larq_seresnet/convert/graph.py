@@ -21,6 +21,11 @@ _DTYPES = {
     getattr(TensorType, name.upper()): np.dtype(name)
     for name in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
+# What numbers the graphs that an operator runs.
+_BODIES = {
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+}
 _TYPES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
@@ -35,6 +40,7 @@ class Tensor:
         quantization: The schema's parameters; `None` for float and integer tensors.
         name: What the converter calls it: "network/layer/Conv2D", several of them where it fused
             layers. The file names inputs and outputs only, as the graph does.
+        signature: The shape with -1 for sizes that only running tells, if there are any.
     """
 
     type: int
@@ -42,6 +48,7 @@ class Tensor:
     data: np.ndarray | None = None
     quantization: Any = None
     name: str = ""
+    signature: tuple[int, ...] = ()
 
     @classmethod
     def constant(cls, values: Any) -> "Tensor":
@@ -51,7 +58,7 @@ class Tensor:
 
     def like(self) -> "Tensor":
         """Another tensor of this type, shape and name, which an operator computes."""
-        return Tensor(self.type, self.shape, name=self.name)
+        return Tensor(self.type, self.shape, name=self.name, signature=self.signature)
 
 
 def is_constant(tensor: Tensor | None, *choices: float) -> bool:
@@ -71,6 +78,8 @@ class Operator:
         options: The schema's options object (`Conv2DOptionsT`), the bytes of a custom operator's
             options, or `None`.
         version: The operator's version in the file.
+        bodies: The graphs that a loop or a choice runs, by the fields of its options that number
+            them in the file.
     """
 
     name: str
@@ -78,6 +87,7 @@ class Operator:
     outputs: list[Tensor]
     options: Any = None
     version: int = 1
+    bodies: dict[str, "Graph"] = field(default_factory=dict)
 
     @classmethod
     def builtin(
@@ -128,6 +138,14 @@ class Graph:
             used += [*operator.inputs, *operator.outputs]
         return [tensor for tensor in dict.fromkeys([*used, *self.outputs]) if tensor is not None]
 
+    def parts(self) -> list["Graph"]:
+        """This graph, and those that its operators run."""
+        found = [self]
+        for part in found:
+            bodies = [body for operator in part.operators for body in operator.bodies.values()]
+            found += [body for body in dict.fromkeys(bodies) if body not in found]
+        return found
+
     def producer(self, tensor: Tensor | None, *names: str) -> Operator | None:
         """The operator that computes this tensor, if it has one of these names, where given."""
         found = next((op for op in self.operators if tensor in op.outputs), None)
@@ -166,8 +184,7 @@ def parse(file: bytes) -> Graph:
     """Read a `.tflite` file.
 
     Raises:
-        ConversionError: The file is corrupted, or has control flow, which this project's graphs
-            never have.
+        ConversionError: The file is corrupted, or has other control flow than loops and choices.
     """
     if len(file) < 8 or file[4:8] != b"TFL3":
         raise ConversionError("this is no .tflite file")
@@ -180,19 +197,29 @@ def parse(file: bytes) -> Graph:
 
 
 def _graph(model: Any) -> Graph:
-    if len(model.subgraphs) != 1:
-        raise ConversionError("models with control flow (several subgraphs) cannot be converted")
-    (subgraph,) = model.subgraphs
     contents = [_bytes(buffer.data) for buffer in model.buffers]
-    tensors = [_tensor(tensor, contents[tensor.buffer]) for tensor in subgraph.tensors]
+    graphs = [_subgraph(subgraph, model, contents) for subgraph in model.subgraphs]
+    for graph in graphs:
+        for operator in graph.operators:
+            for name in _BODIES.get(operator.name, ()):
+                operator.bodies[name] = graphs[getattr(operator.options, name)]
+    main, subgraph = graphs[0], model.subgraphs[0]
+    if len(main.parts()) != len(graphs):
+        raise ConversionError("control flow other than loops and choices cannot be converted")
+    main.metadata = {e.name.decode(): contents[e.buffer] for e in model.metadata or []}
     signature = next(iter(model.signatureDefs or []), None)
+    if signature:
+        main.input_names = _names(signature.inputs, subgraph.inputs)
+        main.output_names = _names(signature.outputs, subgraph.outputs)
+    return main
+
+
+def _subgraph(subgraph: Any, model: Any, contents: Sequence[bytes]) -> Graph:
+    tensors = [_tensor(tensor, contents[tensor.buffer]) for tensor in subgraph.tensors]
     return Graph(
         [tensors[i] for i in subgraph.inputs],
         [tensors[i] for i in subgraph.outputs],
         [_operator(op, model.operatorCodes[op.opcodeIndex], tensors) for op in subgraph.operators],
-        {entry.name.decode(): contents[entry.buffer] for entry in model.metadata or []},
-        _names(signature.inputs, subgraph.inputs) if signature else [],
-        _names(signature.outputs, subgraph.outputs) if signature else [],
     )
 
 
@@ -210,6 +237,8 @@ def _names(entries: Any, indices: Any) -> list[str]:
 def _tensor(packed: Any, content: bytes) -> Tensor:
     shape = tuple(map(int, () if packed.shape is None else packed.shape))
     tensor = Tensor(packed.type, shape, name=(packed.name or b"").decode())
+    if packed.shapeSignature is not None:
+        tensor.signature = tuple(map(int, packed.shapeSignature))
     if packed.quantization is not None and packed.quantization.scale is not None:
         tensor.quantization = packed.quantization
     if content:

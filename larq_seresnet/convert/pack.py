@@ -80,7 +80,21 @@ def pack(
         target: "lce" or "litert".
         steps: Of kernels that are multiples of known ones, for each channel.
     """
-    groups, kernels = _groups(graph, steps or {})
+    layers = {
+        body: f"{operator.outputs[0].name};"
+        for part in graph.parts()
+        for operator in part.operators
+        for body in operator.bodies.values()
+    }
+    return [
+        replace(kernel, name=layers.get(part, "") + kernel.name)
+        for part in graph.parts()
+        for kernel in _pack(part, target, steps or {})
+    ]
+
+
+def _pack(graph: Graph, target: str, steps: Mapping[Tensor, np.ndarray]) -> list[Kernel]:
+    groups, kernels = _groups(graph, steps)
     streams = defaultdict(list)
     for group in groups:
         code = group.code

@@ -66,9 +66,10 @@ class Comparison:
 def sizes(graph: Graph, total: int) -> Sizes:
     """What the parts of a graph take of the `total` bytes of its file."""
     constants: dict[bytes, str] = {}  # equal ones are stored once
-    for tensor in graph.tensors():
-        if tensor.data is not None:
-            constants.setdefault(tensor.data.tobytes(), _kind(graph, tensor))
+    for part in graph.parts():
+        for tensor in part.tensors():
+            if tensor.data is not None:
+                constants.setdefault(tensor.data.tobytes(), _kind(part, tensor))
     kinds = dict.fromkeys(("packed_weights", "scales", "batch_norm", "tables", "other_weights"), 0)
     for content, kind in constants.items():
         kinds[kind] += len(content)
@@ -124,7 +125,7 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
     return Comparison(
         sizes(conversion.graph, len(conversion.file)),
         kernels,
-        len(conversion.graph.operators),
+        sum(len(part.operators) for part in conversion.graph.parts()),
         len(own["litert"]),
         len(own["lce"]),
         len(converters.run_converter(conversion.model, "int8")),

@@ -25,7 +25,8 @@ def round_kernels(graph: Graph, kind: str) -> dict[Tensor, np.ndarray]:
         The steps of each kernel, for `pack`.
     """
     steps = {}
-    for tensor, axis in float_kernels(graph).items():
+    kernels = [item for part in graph.parts() for item in float_kernels(part).items()]
+    for tensor, axis in kernels:
         kernel = np.asarray(tensor.data)
         if kernel.nbytes - kernel.size * np.dtype(kind).itemsize <= OVERHEAD:
             continue

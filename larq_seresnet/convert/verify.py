@@ -50,9 +50,13 @@ class Verification:
 
     def passes(self, binary_activations: bool) -> bool:
         """Whether the file may be written."""
-        allowed = _MAY_DEVIATE * self.images
-        turned = min(allowed * max(1, self.signs / _SIGNS), self.images / 2)
-        return self.deviating <= (turned if binary_activations else 0) and self.ties <= allowed
+        ties_fit = self.ties <= _MAY_DEVIATE * self.images
+        return ties_fit and self.deviating <= self.may_deviate(binary_activations)
+
+    def may_deviate(self, binary_activations: bool) -> int:
+        """How many images may deviate."""
+        turned = min(_MAY_DEVIATE * max(1, self.signs / _SIGNS), 1 / 2) * self.images
+        return int(turned) if binary_activations else 0
 
     def __str__(self) -> str:
         return (
