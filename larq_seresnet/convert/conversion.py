@@ -216,6 +216,8 @@ def run_conversion(
         facts["input_range"] = pixels.BYTES if input_type == "uint8" else limits
     if binary or verification.deviating:
         facts["deviating_images"] = verification.deviating
+    if verification.excused:
+        facts["excused_images"] = verification.excused
     if verification.ties:
         facts["tie_images"] = verification.ties
     if change:

@@ -79,7 +79,7 @@ def uncalibrated(model: tf.keras.Model) -> list[str]:
 
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs, in front of the softmax where there is one, for all images."""
-    return _apply(model, [_before_softmax(tensor) for tensor in model.outputs], images)
+    return values(model, [_before_softmax(tensor) for tensor in model.outputs], images)
 
 
 def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -87,7 +87,7 @@ def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarra
     modules = [module for module in attention.modules(model) if module.fmb.enabled]
     if not modules:
         return []
-    inputs = _apply(model, [module.input for module in modules], images)
+    inputs = values(model, [module.input for module in modules], images)
     return [m.preactivation(maps).numpy() for m, maps in zip(modules, inputs, strict=True)]
 
 
@@ -126,7 +126,7 @@ def _before_softmax(output: Any) -> Any:
     return result
 
 
-def _apply(
+def values(
     model: tf.keras.Model, outputs: list[Any], images: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """The values of these tensors of the model, for all images."""
@@ -134,6 +134,6 @@ def _apply(
     results = []
     for start in range(0, len(images[0]), _BATCH):
         batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
-        values = part(batch if len(batch) > 1 else batch[0], training=False)
-        results.append([np.asarray(y) for y in tf.nest.flatten(values)])
+        computed = part(batch if len(batch) > 1 else batch[0], training=False)
+        results.append([np.asarray(y) for y in tf.nest.flatten(computed)])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

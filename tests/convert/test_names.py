@@ -90,7 +90,7 @@ def test_one_input_and_output_have_names_too(target):
     model = tf.keras.Sequential(
         [tf.keras.Input((8, 8, 3), name="photo"), tf.keras.layers.Conv2D(4, 3, name="maps")]
     )
-    network = Interpreter(convert(model, target, input_type="uint8"))
+    network = Interpreter(convert(model, target, input_type="uint8", input_range=(0, 1)))
     assert ([i.name for i in network.inputs], [o.name for o in network.outputs]) == (
         ["photo"],
         ["maps"],
