@@ -28,7 +28,13 @@ from larq_seresnet.convert.codes import Code, encode
 from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
 
 # Operators with a kernel, and the axis of its output channels.
-_CHANNEL_AXIS = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0, "DEPTHWISE_CONV_2D": -1}
+_CHANNEL_AXIS = {
+    "CONV_2D": 0,
+    "FULLY_CONNECTED": 0,
+    "TRANSPOSE_CONV": 0,
+    "DEPTHWISE_CONV_2D": -1,
+    "CONV_3D": -1,
+}
 _KERNEL, _BIAS = 1, 2
 OVERHEAD = 200  # bytes that unpacking one more group takes, at most
 _RESHAPE = 60  # bytes
@@ -64,10 +70,12 @@ class _Group:
     Attributes:
         kernels: The tensors.
         code: That of all of them.
+        axis: Of the output channels; kernels of which it is the last have a group of their own.
     """
 
     kernels: list[Tensor]
     code: Code
+    axis: int
 
 
 def pack(
@@ -125,7 +133,7 @@ def float_kernels(graph: Graph) -> dict[Tensor, int]:
 
 def _groups(graph: Graph, steps: Mapping[Tensor, np.ndarray]) -> tuple[list[_Group], list[Kernel]]:
     """The kernels that are smaller packed; and of all kernels what they are stored as."""
-    found: dict[Any, list[tuple[Tensor, Code]]] = defaultdict(list)
+    found: dict[Any, list[tuple[Tensor, Code, int]]] = defaultdict(list)
     known: dict[Tensor, tuple[Code | None, str]] = {}
     readers = _readers(graph)
     for tensor, uses in readers.items():
@@ -137,11 +145,11 @@ def _groups(graph: Graph, steps: Mapping[Tensor, np.ndarray]) -> tuple[list[_Gro
         if code:
             are_ones = code.scale is not None and bool((code.scale == 1).all())
             shared = (tensor.shape[1:], code.bits, code.levels, code.table is None, are_ones)
-            found[shared if axis == 0 else tensor].append((tensor, code))
+            found[shared if axis == 0 else tensor].append((tensor, code, axis))
     groups = []
     for members in found.values():
-        kernels, codes = zip(*members, strict=True)
-        group = _Group(list(kernels), _joined(codes))
+        kernels, codes, axes = zip(*members, strict=True)
+        group = _Group(list(kernels), _joined(codes), axes[0])
         if group.code.nbytes + OVERHEAD < sum(kernel.data.nbytes for kernel in kernels):
             groups.append(group)
         else:
@@ -341,9 +349,9 @@ def _look_up(group: _Group, levels: Tensor, operators: list[Operator]) -> Tensor
     operators.append(Operator.builtin("GATHER", [rows, levels], values, **options))
     operators[-1].version = _HAS_BATCHES
     kernel = group.kernels[0]
-    if kernel.shape[0] != 1 or len(table) == 1:
+    if group.axis == 0:
         shaped = Tensor(TensorType.FLOAT32, (levels.shape[0], *kernel.shape[1:]))
-    else:  # the channels are the last axis
+    else:
         (values, *_), split = _split(values, [len(table), levels.shape[0] - len(table)])
         turned = Tensor(TensorType.FLOAT32, values.shape[::-1])
         order = Tensor.constant(np.array([1, 0], np.int32))

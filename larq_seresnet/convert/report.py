@@ -10,7 +10,14 @@ from larq_seresnet.convert.graph import Graph, Tensor, TensorType
 from larq_seresnet.convert.pack import Kernel
 from larq_seresnet.convert.verify import Change
 
-_KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "LceBconv2d"}
+_KERNELS = {
+    "CONV_3D",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "TRANSPOSE_CONV",
+    "LceBconv2d",
+}
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,45 @@ def test_larqs_quantizers_take_what_they_should(quantizer, bits, target):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
+LAYERS = {
+    "3-D": ((6, 8, 8, 16), lambda q: lq.layers.QuantConv3D(24, 3, kernel_quantizer=q)),
+    "1-D": ((30, 16), lambda q: lq.layers.QuantConv1D(32, 5, kernel_quantizer=q)),
+    "dense": ((64,), lambda q: lq.layers.QuantDense(99, kernel_quantizer=q)),
+    "transposed": (
+        (8, 8, 16),
+        lambda q: lq.layers.QuantConv2DTranspose(32, 3, strides=2, kernel_quantizer=q),
+    ),
+    "separable": (
+        (12, 12, 16),
+        lambda q: lq.layers.QuantSeparableConv2D(
+            64, 5, depthwise_quantizer=q, pointwise_quantizer=q
+        ),
+    ),
+    "grouped": ((12, 12, 32), lambda q: lq.layers.QuantConv2D(64, 3, groups=4, kernel_quantizer=q)),
+    "dilated": (
+        (16, 16, 16),
+        lambda q: lq.layers.QuantConv2D(64, 3, dilation_rate=2, kernel_quantizer=q),
+    ),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("quantizer", "bits"),
+    [("ste_sign", 1), ("ste_tern", 2), (lq.quantizers.DoReFa(2, mode="weights"), 2)],
+)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_kernels_of_every_kind_of_layer(kind, quantizer, bits, target):
+    shape, layer = LAYERS[kind]
+    model = tf.keras.Sequential([layers.Input(shape), layer(quantizer)])
+    images = RNG.normal(size=(5, *shape)).astype(np.float32)
+    conversion = run_conversion(model, target, images=images)
+    assert {kernel.bits for kernel in conversion.kernels} == {bits}
+    expected = model.predict(images, verbose=0)
+    found = Interpreter(conversion.file).predict(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_ternary_weights_and_binary_activations_keep_their_signs(target):
     arguments = {"kernel_quantizer": "ste_tern", "input_quantizer": "ste_sign"}
