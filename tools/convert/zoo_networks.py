@@ -27,11 +27,10 @@ NETWORKS = {
     **dict.fromkeys(("BinaryDenseNet45", "QuickNetSmall", "QuickNet", "QuickNetLarge"), 64),
 }
 CLASSES = 10
-IMAGES = {64: 500, 224: 100}  # as many as the converter takes by default
 ON_DEVICE = 100
 
 
-def built(name: str, calibrate: bool) -> tuple[tf.keras.Model, np.ndarray]:
+def built(name: str, count: int, calibrate: bool) -> tuple[tf.keras.Model, np.ndarray]:
     """A network, and images from -1 to 1."""
     import larq_zoo  # once larq_seresnet has chosen Keras 2
 
@@ -39,7 +38,7 @@ def built(name: str, calibrate: bool) -> tuple[tf.keras.Model, np.ndarray]:
     room = larq_zoo.sota if hasattr(larq_zoo.sota, name) else larq_zoo.literature
     shape = (NETWORKS[name], NETWORKS[name], 3)
     model = getattr(room, name)(weights=None, input_shape=shape, num_classes=CLASSES)
-    pixels = images._synthetic((IMAGES[NETWORKS[name]], *shape)) / 127.5 - 1
+    pixels = images._synthetic((count, *shape)) / 127.5 - 1
     if calibrate:
         norms = [x for x in model.layers if isinstance(x, tf.keras.layers.BatchNormalization)]
         for layer in norms:
@@ -74,11 +73,12 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--calibrate", action="store_true", help="batch norm, on the images")
+    parser.add_argument("--images", type=int, default=500)
     args = parser.parse_intermixed_args()
     logging.getLogger("larq").setLevel(logging.ERROR)
     results = json.loads(args.out.read_text()) if args.out.exists() else {}
     for name in args.networks or NETWORKS:
-        model, pixels = built(name, args.calibrate)
+        model, pixels = built(name, args.images, args.calibrate)
         results[name] = {"size": NETWORKS[name], "weights": model.count_params()}
         results[name]["float_bytes"] = len(converters.run_converter(model, "litert"))
         for target in ("lce", "litert"):
