@@ -1,6 +1,6 @@
 """Convert the networks of larq-zoo, built without weights, and write a line for each file.
 
-    PYTHONPATH=.:FOLDER python tools/convert/zoo_networks.py OUT.json [NETWORK ...] [--calibrate] [--images N]
+    PYTHONPATH=.:FOLDER python tools/convert/zoo_networks.py OUT.json [NETWORK ...] [OPTIONS]
 
 FOLDER is where `pip install --no-deps --target FOLDER larq-zoo zookeeper typeguard` put larq-zoo,
 whose own pins do not fit TensorFlow's.
