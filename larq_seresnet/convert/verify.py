@@ -173,7 +173,7 @@ class Reference:
         """
         few = [x[:10] for x in self._given]
         for expected, found in zip(outputs, run(file, self._target, few), strict=True):
-            if not np.allclose(expected[: len(found)], found, rtol=TOLERANCE, atol=TOLERANCE):
+            if _relative_errors(expected[: len(found)], found).max() > TOLERANCE:
                 raise ConversionError(
                     "the file's outputs depend on what else is read out of it, or on who unpacks it"
                 )
@@ -184,8 +184,9 @@ class Reference:
         """What a file of the graph gives that has these outputs."""
         part = replace(graph, outputs=outputs, input_names=[], output_names=[])
         file = writer.to_bytes(part)
-        with contextlib.suppress(ModelError):  # what an interpreter would do for every image
-            file = unpack_constants(ModelFile(file)).data
+        if not _compared(graph):  # else other roundings could turn other signs than the file's
+            with contextlib.suppress(ModelError):  # what an interpreter would do for every image
+                file = unpack_constants(ModelFile(file)).data
         return run(file, self._target, images)
 
     def _excused(self, graph: Graph, agree: np.ndarray) -> int:
