@@ -26,7 +26,27 @@ def main(arguments: list[str] | None = None) -> int:
         "--input",
         choices=("float32", "uint8"),
         default="float32",
-        help="type of the images, raw pixels 0 to 255 (default: float32)",
+        help="type of the images; uint8: bytes, 0 to 255 (default: float32)",
+    )
+    parser.add_argument(
+        "--input-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="what the network takes for a black and a white pixel, such as 0 1 (default: what its "
+        "own normalization tells)",
+    )
+    parser.add_argument(
+        "--float-weights",
+        choices=("float16", "int8"),
+        help="round the kernels that are not quantized; how that changes the outputs is shown",
+    )
+    parser.add_argument(
+        "--no-lce-check",
+        dest="lce_check",
+        action="store_false",
+        help="verify an lce file with larq_seresnet.edge, which also runs grouped binary "
+        "convolutions, instead of Larq Compute Engine's interpreter",
     )
     parser.add_argument(
         "--report",
@@ -50,6 +70,9 @@ def _convert(args: argparse.Namespace) -> None:
         source.model,
         args.target,
         input_type=args.input,
+        input_range=args.input_range,
+        float_weights=args.float_weights,
+        lce_check=args.lce_check,
         dataset=source.dataset,
         metadata=source.metadata,
     )

@@ -3,19 +3,20 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 import larq_seresnet
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import converters, exact, fold, keras_models, writer
-from larq_seresnet.convert.graph import Graph, parse
+from larq_seresnet.convert import converters, exact, fold, keras_models, narrow, pixels, writer
+from larq_seresnet.convert.graph import Graph, Tensor, parse
 from larq_seresnet.convert.images import verification_images
-from larq_seresnet.convert.pack import pack
-from larq_seresnet.convert.verify import Reference, Verification
-from larq_seresnet.errors import ConversionError
+from larq_seresnet.convert.pack import Kernel, binary_name, pack
+from larq_seresnet.convert.rounding import FLOAT_WEIGHTS, round_kernels
+from larq_seresnet.convert.verify import Change, Reference, Verification
+from larq_seresnet.errors import ConversionError, UserError
 
 TARGETS = ("lce", "litert")
 INPUT_TYPES = ("float32", "uint8")
@@ -31,17 +32,22 @@ class Conversion:
     Attributes:
         file: The `.tflite` file.
         graph: What is in it.
+        kernels: What its layers' kernels are stored as.
         unpacked: What the target's own converter wrote.
         model: The Keras model, in float32.
-        verification: How the file compares with the model.
+        verification: How the file compares with the model; where float weights were rounded, how
+            it did before that.
+        change: What the rounding changed, if there was any.
         metadata: What the file says about itself.
     """
 
     file: bytes
     graph: Graph
+    kernels: list[Kernel]
     unpacked: bytes
     model: tf.keras.Model
     verification: Verification
+    change: Change | None
     metadata: dict[str, Any]
 
 
@@ -50,6 +56,9 @@ def convert(
     target: str = "lce",
     *,
     input_type: str = "float32",
+    input_range: Sequence[float] | None = None,
+    float_weights: str | None = None,
+    lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
@@ -68,21 +77,34 @@ def convert(
         model: A functional or sequential model that the target's converter takes; it is left as it
             is. Mixed precision is undone.
         target: "lce" for Larq Compute Engine, "litert" for any stock TFLite or LiteRT.
-        input_type: "float32" or "uint8": of the file's images, 0 to 255 in both cases.
+        input_type: "float32" or "uint8": of the file's images. With "uint8" it takes bytes, 0 to
+            255, and brings them to the input range itself.
+        input_range: Which values the model takes for a black and a white pixel: (0, 255), (0, 1),
+            (-1, 1) ... By default what its own normalization tells. It is written into the file,
+            for whoever feeds it pictures; where it is not known, a warning is logged.
+        float_weights: "float16" or "int8" rounds the kernels that are not quantized, "int8" for
+            each output channel by its largest. How that changes the outputs is logged, and is in
+            the metadata; all the rest is verified as strictly as without.
+        lce_check: Whether a file for "lce" is verified with LCE's interpreter, and not with
+            `larq_seresnet.edge`, which also runs grouped binary convolutions.
         images: To verify with, (images, height, width, channels), or a list of one array for each
-            input. By default CIFAR-10's test images where they fit and are on disk, otherwise
-            synthetic ones.
+            input, in the model's range. By default CIFAR-10's test images where they fit and are on
+            disk, otherwise synthetic ones.
         metadata: What else the file should say about itself, JSON values: "labels", "dataset" ...
 
     Raises:
         ConversionError: The model cannot be converted, or its file computes something else; the
             message names the stage after which the outputs differ first.
-        ValueError: Unknown `target` or `input_type`.
+        ValueError: Unknown `target`, `input_type` or `float_weights`, no range; or a file of
+            "uint8" is asked for, and the model's range is not known.
     """
     return run_conversion(
         model,
         target,
         input_type=input_type,
+        input_range=input_range,
+        float_weights=float_weights,
+        lce_check=lce_check,
         images=images,
         dataset=(metadata or {}).get("dataset"),
         metadata=metadata,
@@ -94,6 +116,9 @@ def run_conversion(
     target: str,
     *,
     input_type: str = "float32",
+    input_range: Sequence[float] | None = None,
+    float_weights: str | None = None,
+    lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     dataset: str | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -102,58 +127,158 @@ def run_conversion(
 
     Where there are no `images`, those of `dataset` (as `datasets.load` takes it) are taken.
     """
-    if target not in TARGETS:
-        raise ValueError(f"target must be one of {', '.join(TARGETS)}, not {target!r}")
-    if input_type not in INPUT_TYPES:
-        raise ValueError(f"input_type must be one of {', '.join(INPUT_TYPES)}, not {input_type!r}")
-    model = keras_models.in_float32(model)
+    for name, value, choices in (
+        ("target", target, TARGETS),
+        ("input_type", input_type, INPUT_TYPES),
+        ("float_weights", float_weights, (None, *FLOAT_WEIGHTS)),
+    ):
+        if value not in choices:
+            known = ", ".join(choice for choice in choices if choice)
+            raise ValueError(f"{name} must be one of {known}, not {value!r}")
+    named, model = model, keras_models.in_float32(model)
+    if input_range is None:
+        input_range = (metadata or {}).get("input_range")
+    limits = _input_range(model, input_range, input_type)
     binary = keras_models.has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)
 
-    def stages(graph: Graph) -> Iterator[str]:
+    kernels: list[Kernel] = []
+
+    def stages(graph: Graph, rounded_to: str | None = None) -> Iterator[str]:
         """Make the converter's graph the file's, in place; gives each stage's name after it."""
+        keras_models.name_outputs(model, graph.outputs)
         yield converters.NAMES[target]
-        fold.fold(graph)
+        for part in graph.parts():
+            fold.fold(part)
         if binary:
             exact.keep_signs(graph, keras_models.divisors(model), keras_models.norms(model))
+            narrow.mend_padding(graph)
         if input_type == "uint8":
-            fold.accept_uint8(graph)
+            fold.accept_uint8(graph, *(limits or pixels.BYTES))
         yield "folding"
-        pack(graph, target)
+        steps = round_kernels(graph, rounded_to) if rounded_to else {}
+        yield "rounding"
+        kernels[:] = pack(graph, target, steps)
         yield "packing"
 
-    graph = parse(unpacked)
-    for stage in stages(graph):
-        log.debug("done: %s", stage)
+    def built(until: str = "packing", rounded_to: str | None = None) -> Graph:
+        """The graph after a stage."""
+        graph = parse(unpacked)
+        next(stage for stage in stages(graph, rounded_to) if stage == until)
+        return graph
 
-    images, kind = verification_images(model, images, dataset=dataset)
+    graph = built()
+    if target == "lce" and lce_check:
+        _require_no_groups(model, graph)
+    images, kind = verification_images(
+        model, images, dataset=dataset, input_range=limits or pixels.BYTES
+    )
     log.info("verifying on %d %s images", len(images[0]), kind)
-    reference = Reference(model, images, target)
+    given = images
+    if input_type == "uint8" and limits:
+        given = [pixels.to_bytes(x, limits) for x in images]
+        images = [pixels.from_bytes(x, limits) for x in given]
+    runner = "edge" if target == "lce" and not lce_check else target
+    reference = Reference(model, images, runner, given)
     verification, outputs = reference.compare(graph)
     log.info("%s", verification)
     if not verification.passes(binary):
         graph = parse(unpacked)  # from the start again, to see where it goes wrong
         wrong = (s for s in stages(graph) if not reference.compare(graph)[0].passes(binary))
         raise ConversionError(
-            f"the file does not compute what the model computes ({verification}); the outputs "
-            f"first differ after: {next(wrong, 'packing')}"
+            f"the file does not compute what the model computes ({verification}, of which "
+            f"{verification.may_deviate(binary)} may); the outputs first differ after: "
+            f"{next(wrong, 'packing')}{_calibration_hint(model)}"
         )
+
+    change = None
+    if float_weights:
+        rounded = reference.rounded(built("rounding", float_weights))
+        graph = built("packing", float_weights)
+        restored, outputs = rounded.compare(graph)
+        if not restored.passes(binary):
+            raise ConversionError(f"the file does not restore its rounded weights ({restored})")
+        change = reference.change(graph)
+        log.info("weights of %s change the outputs %s", float_weights, change)
 
     facts = {
         "target": target,
         "version": larq_seresnet.__version__,
-        "input_range": [0, 255],
         "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
         **(metadata or {}),
         "verified_images": verification.images,
         "verified_on": kind,
     }
+    if runner == "edge":
+        facts["verified_with"] = "larq_seresnet.edge"
+    if limits:
+        facts["input_range"] = pixels.BYTES if input_type == "uint8" else limits
     if binary or verification.deviating:
         facts["deviating_images"] = verification.deviating
+    if verification.excused:
+        facts["excused_images"] = verification.excused
     if verification.ties:
         facts["tie_images"] = verification.ties
+    if change:
+        facts["float_weights"] = {"type": float_weights, **asdict(change)}
+    graph.input_names, graph.output_names = keras_models.names(named)
     graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
     file = writer.to_bytes(graph)
     reference.confirm(file, outputs)
-    return Conversion(file, graph, unpacked, model, verification, facts)
+    return Conversion(file, graph, kernels, unpacked, model, verification, change, facts)
+
+
+def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:
+    """Refuse what LCE converts but does not run."""
+    grouped = [
+        keras_models.layer_name(model, binary_name(operator))
+        for operator in graph.operators
+        if operator.name == "LceBconv2d" and _is_grouped(*operator.inputs[:2])
+    ]
+    if grouped:
+        raise ConversionError(
+            f"Larq Compute Engine does not run grouped binary convolutions ({', '.join(grouped)}); "
+            "larq_seresnet.edge does: --no-lce-check (lce_check=False) writes the file for it"
+        )
+
+
+def _calibration_hint(model: tf.keras.Model) -> str:
+    norms = keras_models.uncalibrated(model)
+    if not norms:
+        return ""
+    return (
+        f". {norms[0]} (of {len(norms)} batch norms) has its initial statistics, with which values "
+        "grow until rounding turns signs: train the model, or call it with training=True on images"
+    )
+
+
+def _is_grouped(words: Tensor | None, kernel: Tensor | None) -> bool:
+    return bool(words and kernel and words.shape[-1] != kernel.shape[-1])
+
+
+def _input_range(
+    model: tf.keras.Model, given: Sequence[float] | None, input_type: str
+) -> pixels.Range | None:
+    """The range of the model's pixels, if it is known."""
+    told = pixels.of_normalization(model)
+    if given is None and told is None:
+        if input_type == "uint8":
+            raise UserError(f"which values the model takes for bytes is not known: {pixels.ASK}")
+        if pixels.are_images(model):
+            log.warning(
+                "which values the model takes for black and white is not known, and the file does "
+                "not tell: %s",
+                pixels.ASK,
+            )
+        return None
+    if given is None:
+        return told
+    limits = pixels.checked(given)
+    if told and limits != told:
+        log.warning(
+            "the network's own normalization is of pixels from %s, not %s",
+            pixels.as_text(told),
+            pixels.as_text(limits),
+        )
+    return limits

@@ -62,7 +62,8 @@ def _sum(norms: Norms, graph: Graph, operator: Operator) -> None:
         return
     magnitude = np.abs(kernel)
     scale = magnitude.max(axis=tuple(range(1, kernel.ndim)), keepdims=True)
-    if (scale == 1).all() or not scale.all() or not (magnitude == scale).all():
+    is_ternary = ((magnitude == scale) | (magnitude == 0)).all()
+    if (scale == 1).all() or not scale.all() or not is_ternary:
         return
     # A bias within the operator would be rounded with each of the sum's terms.
     none = Tensor.constant(np.zeros_like(bias)) if operator.name == "CONV_2D" else None

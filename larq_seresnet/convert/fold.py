@@ -111,8 +111,15 @@ def _scale(graph: Graph, operator: Operator) -> None:
         dense.inputs[1] = Tensor.constant(np.sign(kernel))
 
 
-def accept_uint8(graph: Graph) -> None:
-    """Let the graph take uint8 images, and cast them itself, in place."""
+def accept_uint8(graph: Graph, low: float, high: float) -> None:
+    """Let the graph take uint8 images, and bring them to the range from `low` to `high` itself."""
+    constants = {"MUL": (high - low) / 255, "ADD": low}
+    needed = [(name, x) for name, x in constants.items() if x != (name == "MUL")]
     for i, image in enumerate(graph.inputs):
         graph.inputs[i] = Tensor(TensorType.UINT8, image.shape)
-        graph.operators.insert(0, Operator.builtin("CAST", [graph.inputs[i]], image))
+        steps = [image.like() for _ in needed] + [image]
+        operators = [Operator.builtin("CAST", [graph.inputs[i]], steps[0])]
+        for (name, x), source, result in zip(needed, steps, steps[1:], strict=False):
+            constant = Tensor.constant(np.float32(x))
+            operators.append(Operator.builtin(name, [source, constant], result))
+        graph.operators[:0] = operators

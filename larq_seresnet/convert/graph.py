@@ -21,6 +21,11 @@ _DTYPES = {
     getattr(TensorType, name.upper()): np.dtype(name)
     for name in ("float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool")
 }
+# What numbers the graphs that an operator runs.
+_BODIES = {
+    "WHILE": ("condSubgraphIndex", "bodySubgraphIndex"),
+    "IF": ("thenSubgraphIndex", "elseSubgraphIndex"),
+}
 _TYPES = {dtype: code for code, dtype in _DTYPES.items()}
 
 
@@ -33,12 +38,17 @@ class Tensor:
         shape: Its shape in the file.
         data: The values of a constant, `None` for what an operator computes.
         quantization: The schema's parameters; `None` for float and integer tensors.
+        name: What the converter calls it: "network/layer/Conv2D", several of them where it fused
+            layers. The file names inputs and outputs only, as the graph does.
+        signature: The shape with -1 for sizes that only running tells, if there are any.
     """
 
     type: int
     shape: tuple[int, ...]
     data: np.ndarray | None = None
     quantization: Any = None
+    name: str = ""
+    signature: tuple[int, ...] = ()
 
     @classmethod
     def constant(cls, values: Any) -> "Tensor":
@@ -47,8 +57,8 @@ class Tensor:
         return cls(_TYPES[array.dtype], array.shape, array)
 
     def like(self) -> "Tensor":
-        """Another tensor of this type and shape, which an operator computes."""
-        return Tensor(self.type, self.shape)
+        """Another tensor of this type, shape and name, which an operator computes."""
+        return Tensor(self.type, self.shape, name=self.name, signature=self.signature)
 
 
 def is_constant(tensor: Tensor | None, *choices: float) -> bool:
@@ -68,6 +78,8 @@ class Operator:
         options: The schema's options object (`Conv2DOptionsT`), the bytes of a custom operator's
             options, or `None`.
         version: The operator's version in the file.
+        bodies: The graphs that a loop or a choice runs, by the fields of its options that number
+            them in the file.
     """
 
     name: str
@@ -75,6 +87,7 @@ class Operator:
     outputs: list[Tensor]
     options: Any = None
     version: int = 1
+    bodies: dict[str, "Graph"] = field(default_factory=dict)
 
     @classmethod
     def builtin(
@@ -100,12 +113,23 @@ class Operator:
 
 @dataclass(eq=False)
 class Graph:
-    """Operators in the order of execution."""
+    """Operators in the order of execution.
+
+    Attributes:
+        inputs: What it takes.
+        outputs: What it gives.
+        operators: How.
+        metadata: Of the file, by name.
+        input_names: Of the signature: one for each input, or none where there is no signature.
+        output_names: One for each output.
+    """
 
     inputs: list[Tensor]
     outputs: list[Tensor]
     operators: list[Operator]
     metadata: dict[str, bytes] = field(default_factory=dict)
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
 
     def tensors(self) -> list[Tensor]:
         """All tensors in use, the graph's inputs first."""
@@ -113,6 +137,14 @@ class Graph:
         for operator in self.operators:
             used += [*operator.inputs, *operator.outputs]
         return [tensor for tensor in dict.fromkeys([*used, *self.outputs]) if tensor is not None]
+
+    def parts(self) -> list["Graph"]:
+        """This graph, and those that its operators run."""
+        found = [self]
+        for part in found:
+            bodies = [body for operator in part.operators for body in operator.bodies.values()]
+            found += [body for body in dict.fromkeys(bodies) if body not in found]
+        return found
 
     def producer(self, tensor: Tensor | None, *names: str) -> Operator | None:
         """The operator that computes this tensor, if it has one of these names, where given."""
@@ -152,8 +184,7 @@ def parse(file: bytes) -> Graph:
     """Read a `.tflite` file.
 
     Raises:
-        ConversionError: The file is corrupted, or has control flow, which this project's graphs
-            never have.
+        ConversionError: The file is corrupted, or has other control flow than loops and choices.
     """
     if len(file) < 8 or file[4:8] != b"TFL3":
         raise ConversionError("this is no .tflite file")
@@ -166,22 +197,48 @@ def parse(file: bytes) -> Graph:
 
 
 def _graph(model: Any) -> Graph:
-    if len(model.subgraphs) != 1:
-        raise ConversionError("models with control flow (several subgraphs) cannot be converted")
-    (subgraph,) = model.subgraphs
     contents = [_bytes(buffer.data) for buffer in model.buffers]
+    graphs = [_subgraph(subgraph, model, contents) for subgraph in model.subgraphs]
+    for graph in graphs:
+        for operator in graph.operators:
+            for name in _BODIES.get(operator.name, ()):
+                operator.bodies[name] = graphs[getattr(operator.options, name)]
+    main, subgraph = graphs[0], model.subgraphs[0]
+    if len(main.parts()) != len(graphs):
+        raise ConversionError("control flow other than loops and choices cannot be converted")
+    main.metadata = {e.name.decode(): contents[e.buffer] for e in model.metadata or []}
+    signature = next(iter(model.signatureDefs or []), None)
+    if signature:
+        main.input_names = _names(signature.inputs, subgraph.inputs)
+        main.output_names = _names(signature.outputs, subgraph.outputs)
+    return main
+
+
+def _subgraph(subgraph: Any, model: Any, contents: Sequence[bytes]) -> Graph:
     tensors = [_tensor(tensor, contents[tensor.buffer]) for tensor in subgraph.tensors]
     return Graph(
         [tensors[i] for i in subgraph.inputs],
         [tensors[i] for i in subgraph.outputs],
         [_operator(op, model.operatorCodes[op.opcodeIndex], tensors) for op in subgraph.operators],
-        {entry.name.decode(): contents[entry.buffer] for entry in model.metadata or []},
     )
+
+
+def _names(entries: Any, indices: Any) -> list[str]:
+    """A signature's names of tensors, in the order of these indices."""
+    waiting = list(entries or [])
+    names = []
+    for index in indices:  # which may come twice
+        entry = next(entry for entry in waiting if entry.tensorIndex == index)
+        waiting.remove(entry)
+        names.append(entry.name.decode())
+    return names
 
 
 def _tensor(packed: Any, content: bytes) -> Tensor:
     shape = tuple(map(int, () if packed.shape is None else packed.shape))
-    tensor = Tensor(packed.type, shape)
+    tensor = Tensor(packed.type, shape, name=(packed.name or b"").decode())
+    if packed.shapeSignature is not None:
+        tensor.signature = tuple(map(int, packed.shapeSignature))
     if packed.quantization is not None and packed.quantization.scale is not None:
         tensor.quantization = packed.quantization
     if content:

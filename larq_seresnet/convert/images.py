@@ -3,10 +3,12 @@
 import contextlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
+from larq_seresnet.convert import pixels
 from larq_seresnet.datasets import display_name, load_images
 from larq_seresnet.errors import ConversionError, UserError
 
@@ -18,8 +20,11 @@ def verification_images(
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     *,
     dataset: str | None = None,
+    input_range: pixels.Range = pixels.BYTES,
 ) -> tuple[list[np.ndarray], str]:
-    """One array of raw pixels for each of the model's inputs, and where they come from.
+    """One array for each of the model's inputs, and where they come from.
+
+    Those that are not given have pixels of `input_range`.
 
     Raises:
         ConversionError: The given images do not fit the model.
@@ -31,9 +36,16 @@ def verification_images(
             found = ", ".join(str(x.shape) for x in given)
             raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
         return given, "given"
+    arrays, origin = _images(model, shapes, dataset)
+    return [pixels.from_bytes(x, input_range) for x in arrays], origin
+
+
+def _images(
+    model: tf.keras.Model, shapes: list[Any], dataset: str | None
+) -> tuple[list[np.ndarray], str]:
     count = max(100, min(_COUNT, _COUNT * 64 * 64 * 3 // max(map(math.prod, shapes))))
     with contextlib.suppress(UserError):  # it is not on disk
-        if dataset and len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][2] in (1, 3):
+        if dataset and pixels.are_images(model):
             return [load_images(dataset, count=count, shape=shapes[0])], display_name(dataset)
         test = load_images("cifar10", count=count)
         if [test.shape[1:]] == shapes:

@@ -7,11 +7,13 @@ import numpy as np
 
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import lq, tf
+from larq_seresnet.convert.graph import Tensor
 from larq_seresnet.errors import ConversionError
 from larq_seresnet.models import to_float32
 from larq_seresnet.nested import flat
 
 _BATCH = 50
+_NORMALIZES = (tf.keras.layers.Normalization, tf.keras.layers.BatchNormalization)
 
 
 def in_float32(model: tf.keras.Model) -> tf.keras.Model:
@@ -32,6 +34,29 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     return to_float32(model)
 
 
+def names(model: tf.keras.Model) -> tuple[list[str], list[str]]:
+    """Keras's names of the inputs and the outputs, in its order: the keys where they are a dict."""
+
+    def keys(structure: Any, others: list[str]) -> list[str]:
+        tensors = structure.values() if isinstance(structure, dict) else [{}]
+        return others if any(map(tf.nest.is_nested, tensors)) else sorted(structure)
+
+    return keys(model.input, model.input_names), keys(model.output, model.output_names)
+
+
+def name_outputs(model: tf.keras.Model, outputs: Sequence[Tensor]) -> None:
+    """Name a graph's outputs after their layers, as converters do inner tensors."""
+    for tensor, output in zip(outputs, model.outputs, strict=True):
+        tensor.name = f"{output._keras_history.layer.name}/"
+
+
+def layer_name(model: tf.keras.Model, name: str) -> str:
+    """The layers with a kernel that a tensor's name tells of, or that name."""
+    layers = [m for m in model.layers if m.weights and not isinstance(m, _NORMALIZES)]
+    found = [layer.name for layer in layers if f"/{layer.name}/" in f"/{name}".replace(";", "/")]
+    return ", ".join(found) or name
+
+
 def has_binary_activations(model: tf.keras.Model) -> bool:
     """Whether a layer binarizes its inputs or its outputs."""
     return any(
@@ -41,9 +66,20 @@ def has_binary_activations(model: tf.keras.Model) -> bool:
     )
 
 
+def uncalibrated(model: tf.keras.Model) -> list[str]:
+    """The batch norms that have seen no images: their statistics are the initial ones."""
+    return [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+        and not layer.moving_mean.numpy().any()
+        and (layer.moving_variance.numpy() == 1).all()
+    ]
+
+
 def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The model's outputs, in front of the softmax where there is one, for all images."""
-    return _apply(model, [_before_softmax(tensor) for tensor in model.outputs], images)
+    return values(model, [_before_softmax(tensor) for tensor in model.outputs], images)
 
 
 def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -51,7 +87,7 @@ def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarra
     modules = [module for module in attention.modules(model) if module.fmb.enabled]
     if not modules:
         return []
-    inputs = _apply(model, [module.input for module in modules], images)
+    inputs = values(model, [module.input for module in modules], images)
     return [m.preactivation(maps).numpy() for m, maps in zip(modules, inputs, strict=True)]
 
 
@@ -90,7 +126,7 @@ def _before_softmax(output: Any) -> Any:
     return result
 
 
-def _apply(
+def values(
     model: tf.keras.Model, outputs: list[Any], images: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """The values of these tensors of the model, for all images."""
@@ -98,6 +134,6 @@ def _apply(
     results = []
     for start in range(0, len(images[0]), _BATCH):
         batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
-        values = part(batch if len(batch) > 1 else batch[0], training=False)
-        results.append([np.asarray(y) for y in tf.nest.flatten(values)])
+        computed = part(batch if len(batch) > 1 else batch[0], training=False)
+        results.append([np.asarray(y) for y in tf.nest.flatten(computed)])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

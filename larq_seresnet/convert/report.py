@@ -1,14 +1,23 @@
-"""Where the bytes of a `.tflite` file are."""
+"""Where the bytes of a `.tflite` file are, and what each kernel is stored as."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from larq_seresnet._tensorflow import lq
-from larq_seresnet.convert import converters
+from larq_seresnet.convert import converters, keras_models
 from larq_seresnet.convert.conversion import Conversion
-from larq_seresnet.convert.graph import Graph, Tensor
+from larq_seresnet.convert.graph import Graph, Tensor, TensorType
+from larq_seresnet.convert.pack import Kernel
+from larq_seresnet.convert.verify import Change
 
-_KERNELS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "LceBconv2d"}
+_KERNELS = {
+    "CONV_3D",
+    "CONV_2D",
+    "DEPTHWISE_CONV_2D",
+    "FULLY_CONNECTED",
+    "TRANSPOSE_CONV",
+    "LceBconv2d",
+}
 
 
 @dataclass(frozen=True)
@@ -17,10 +26,10 @@ class Sizes:
 
     Attributes:
         packed_weights: Kernels as bits.
-        scales: What unpacked kernels are multiplied by.
+        scales: What unpacked kernels are multiplied by, or the values that their bits stand for.
         batch_norm: Scales, shifts, biases and thresholds that are applied to activations.
         tables: Lookup tables, shapes, axes and thresholds of operators.
-        other_weights: Kernels that are not bits.
+        other_weights: Kernels of 8 bits and more.
         metadata: What the file says about itself.
         graph: All the rest: operators, tensors, offsets, alignment.
         total: The file's length.
@@ -42,27 +51,32 @@ class Comparison:
 
     Attributes:
         file: The converted file.
+        kernels: What its layers' kernels are stored as, by the layers' names.
         operators: How many operators it has.
         float32: TensorFlow Lite's file, with float32 weights.
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
         larq_summary: The weights as Larq counts them; there is no such file.
+        change: What the rounding of float weights changed.
     """
 
     file: Sizes
+    kernels: list[Kernel]
     operators: int
     float32: int
     lce: int
     dynamic_range_int8: int
     larq_summary: int
+    change: Change | None
 
 
 def sizes(graph: Graph, total: int) -> Sizes:
     """What the parts of a graph take of the `total` bytes of its file."""
     constants: dict[bytes, str] = {}  # equal ones are stored once
-    for tensor in graph.tensors():
-        if tensor.data is not None:
-            constants.setdefault(tensor.data.tobytes(), _kind(graph, tensor))
+    for part in graph.parts():
+        for tensor in part.tensors():
+            if tensor.data is not None:
+                constants.setdefault(tensor.data.tobytes(), _kind(part, tensor))
     kinds = dict.fromkeys(("packed_weights", "scales", "batch_norm", "tables", "other_weights"), 0)
     for content, kind in constants.items():
         kinds[kind] += len(content)
@@ -76,6 +90,12 @@ def _kind(graph: Graph, constant: Tensor) -> str:
     while frontier:
         tensor = frontier.pop(0)
         for operator, position in graph.consumers(tensor):
+            if operator.name == "DEQUANTIZE" or (
+                operator.name == "CAST" and constant.type == TensorType.INT8 and tensor is constant
+            ):
+                return "other_weights"
+            if (operator.name, position) == ("GATHER", 0) and operator.options.batchDims:
+                return "scales"
             if operator.name == "LceDequantize" or (operator.name, position) == ("GATHER", 1):
                 return "packed_weights"
             if operator.name in _KERNELS:
@@ -104,13 +124,20 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
     own = {target: conversion.unpacked}
     for other in {"lce", "litert"} - {target}:
         own[other] = converters.run_converter(conversion.model, other)
+    model = conversion.model
+    kernels = [
+        replace(kernel, name=keras_models.layer_name(model, kernel.name))
+        for kernel in conversion.kernels
+    ]
     return Comparison(
         sizes(conversion.graph, len(conversion.file)),
-        len(conversion.graph.operators),
+        kernels,
+        sum(len(part.operators) for part in conversion.graph.parts()),
         len(own["litert"]),
         len(own["lce"]),
         len(converters.run_converter(conversion.model, "int8")),
         int(lq.models.ModelProfile(conversion.model).memory / 8),
+        conversion.change,
     )
 
 
@@ -120,11 +147,20 @@ def as_json(comparison: Comparison) -> str:
 
 
 def as_table(comparison: Comparison) -> str:
-    """Two tables for the screen: the file by kind, and its competitors."""
+    """Three tables for the screen: the file by kind, its kernels, and its competitors."""
     total = comparison.file.total
     lines = ["bytes      %  of the file"]
     for kind, count in asdict(comparison.file).items():
         lines.append(f"{count:9,} {100 * count / total:5.1f}  {kind.replace('_', ' ')}")
+    lines += ["", "    bytes  bits  weights     kernel of"]
+    for kernel in comparison.kernels:
+        why = f": {kernel.why}" if kernel.why else ""
+        lines.append(
+            f"{kernel.nbytes:9,} {kernel.bits:5}  {kernel.elements:<10,}  {kernel.name} "
+            f"({kernel.operator}){why}"
+        )
+    if comparison.change:
+        lines += ["", f"rounded weights change the outputs {comparison.change}"]
     lines += ["", "    bytes  ratio  the same network"]
     for name, count in (
         ("this file", total),

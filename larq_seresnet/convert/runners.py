@@ -13,7 +13,7 @@ def run(file: bytes, target: str, images: Sequence[np.ndarray]) -> list[np.ndarr
 
     Args:
         file: The `.tflite` file.
-        target: "lce" runs LCE's interpreter, "litert" runs `ai_edge_litert`'s.
+        target: "lce" runs LCE's interpreter, "litert" `ai_edge_litert`'s, "edge" this project's.
         images: For each input an array (images, ...).
 
     Raises:
@@ -21,7 +21,7 @@ def run(file: bytes, target: str, images: Sequence[np.ndarray]) -> list[np.ndarr
     """
     try:
         with silence():
-            return {"lce": _run_lce, "litert": _run_litert}[target](file, images)
+            return {"lce": _run_lce, "litert": _run_litert, "edge": _run_edge}[target](file, images)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConversionError(f"the {target} interpreter cannot run the file: {reason}") from error
@@ -50,3 +50,13 @@ def _run_litert(file: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         interpreter.invoke()
         results.append([interpreter.get_tensor(index) for index in outputs])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]
+
+
+def _run_edge(file: bytes, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    from larq_seresnet.edge import Interpreter
+
+    interpreter = Interpreter(file)
+    kinds = [info.dtype for info in interpreter.inputs]
+    inputs = [x.astype(kind) for x, kind in zip(images, kinds, strict=True)]
+    outputs = interpreter.predict(inputs if len(inputs) > 1 else inputs[0])
+    return outputs if isinstance(outputs, list) else [outputs]

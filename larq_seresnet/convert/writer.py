@@ -1,8 +1,8 @@
 """Writes a graph as the smallest `.tflite` file that says the same.
 
-At one bit a weight the graph is most of what can be saved: names, signatures and defaults are left
-out, and everything that is equal (buffers, shapes, lists of inputs, options, whole tensors) is
-stored once and referred to from wherever it is needed, as flatbuffers allow.
+At one bit a weight the graph is most of what can be saved: defaults and the names of inner tensors
+are left out, and everything that is equal (buffers, shapes, lists of inputs, options, whole
+tensors) is stored once and referred to from wherever it is needed, as flatbuffers allow.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ from larq_seresnet.convert.graph import Builtin, Graph, Operator, Tensor
 
 _ALIGNMENT = 16  # of constants, as the schema asks for
 _SCHEMA_VERSION = 3
+_SIGNATURE = "serving_default"  # as TensorFlow calls it
 # These operators' options are the defaults where they are missing, for every TFLite version.
 _OPTIONAL = {"ADD", "BROADCAST_TO", "CAST", "GATHER", "GREATER_EQUAL", "MUL", "SELECT_V2", "SUB"}
 
@@ -31,47 +32,52 @@ class _Writer:
         self._written: dict[Any, int] = {}
 
     def file(self, graph: Graph) -> bytes:
+        parts = graph.parts()
+        contents = {tensor: _content(tensor) for part in parts for tensor in part.tensors()}
+        every = [op for part in parts for op in part.operators]
         versions: dict[str, int] = {}
-        for op in graph.operators:
+        for op in every:
             versions[op.name] = max(versions.get(op.name, 1), op.version)
-        names = [op.name for op in graph.operators]
+        names = [op.name for op in every]
         # The operator code 0 is a default, which takes no bytes: the most frequent one gets it.
         codes = sorted(versions, key=lambda name: (-names.count(name), name))
-
-        index: dict[Tensor, int] = {}
-        numbered: dict[Any, int] = {}  # equal constants are one tensor
-        stored: list[Tensor] = []
-        for tensor in graph.tensors():
-            content = _content(tensor)
-            key = (tensor.type, tensor.shape, content) if content else tensor
-            if key not in numbered:
-                numbered[key] = len(stored)
-                stored.append(tensor)
-            index[tensor] = numbered[key]
-        contents = [b"", *graph.metadata.values()]
-        contents += sorted(map(_content, stored), key=lambda content: (-len(content), content))
-        numbers = {content: i for i, content in enumerate(dict.fromkeys(contents))}
-
-        buffers = [self._buffer(content) for content in numbers]
-        tensors = [self._tensor(tensor, numbers[_content(tensor)]) for tensor in stored]
-        operators = [self._operator(op, index, codes.index(op.name)) for op in graph.operators]
-        inputs = self._integers([index[tensor] for tensor in graph.inputs])
-        outputs = self._integers([index[tensor] for tensor in graph.outputs])
-        subgraph = self._table(
-            "SubGraph",
-            Tensors=self._offsets(tensors),
-            Inputs=inputs,
-            Outputs=outputs,
-            Operators=self._offsets(operators),
-        )
-        subgraphs = self._offsets([subgraph])
+        sizes = sorted(contents.values(), key=lambda content: (-len(content), content))
+        ordered = dict.fromkeys([b"", *graph.metadata.values(), *sizes])
+        buffers = {content: i for i, content in enumerate(ordered)}
+        written = [self._buffer(content) for content in buffers]
+        indices = [_numbered(part, contents) for part in parts]
+        subgraphs = []
+        for part, index in zip(parts, indices, strict=True):
+            named = dict(zip(part.outputs, part.output_names, strict=False))
+            named.update(zip(part.inputs, part.input_names, strict=False))
+            stored = {number: tensor for tensor, number in reversed(index.items())}
+            tensors = [
+                self._tensor(tensor, buffers[contents[tensor]], named.get(tensor))
+                for _, tensor in sorted(stored.items(), key=lambda item: item[0])
+            ]
+            operators = [
+                self._operator(op, index, codes.index(op.name), parts) for op in part.operators
+            ]
+            inputs = self._integers([index[tensor] for tensor in part.inputs])
+            outputs = self._integers([index[tensor] for tensor in part.outputs])
+            subgraphs.append(
+                self._table(
+                    "SubGraph",
+                    Tensors=self._offsets(tensors),
+                    Inputs=inputs,
+                    Outputs=outputs,
+                    Operators=self._offsets(operators),
+                )
+            )
+        together = self._offsets(subgraphs)
         model = self._table(
             "Model",
             Version=_SCHEMA_VERSION,
             OperatorCodes=self._offsets([self._code(name, versions[name]) for name in codes]),
-            Subgraphs=subgraphs,
-            Buffers=self._offsets(buffers),
-            Metadata=self._metadata(graph.metadata, numbers),
+            Subgraphs=together,
+            Buffers=self._offsets(written),
+            Metadata=self._metadata(graph.metadata, buffers),
+            SignatureDefs=self._signature(graph, indices[0]),
         )
         self._builder.Finish(model, b"TFL3")
         return bytes(self._builder.Output())
@@ -107,22 +113,38 @@ class _Writer:
             data = self._builder.CreateByteVector(content)
         return self._table("Buffer", Data=data)
 
-    def _tensor(self, tensor: Tensor, buffer: int) -> int:
+    def _text(self, text: str) -> int:
+        return self._once(("text", text), lambda: self._builder.CreateString(text))
+
+    def _tensor(self, tensor: Tensor, buffer: int, name: str | None) -> int:
         shape = self._integers(tensor.shape) if tensor.shape else None
+        signature = self._integers(tensor.signature) if tensor.signature else None
         quantization = tensor.quantization
 
         def write() -> int:
             packed = quantization and quantization.Pack(self._builder)
+            text = None if name is None else self._text(name)
             return self._table(
-                "Tensor", Shape=shape, Quantization=packed, Buffer=buffer, Type=tensor.type
+                "Tensor",
+                Shape=shape,
+                Name=text,
+                Quantization=packed,
+                Buffer=buffer,
+                Type=tensor.type,
+                ShapeSignature=signature,
             )
 
-        return self._once(("tensor", shape, tensor.type, buffer, id(quantization)), write)
+        key = ("tensor", shape, signature, tensor.type, buffer, id(quantization), name)
+        return self._once(key, write)
 
-    def _operator(self, operator: Operator, index: dict[Tensor, int], code: int) -> int:
+    def _operator(
+        self, operator: Operator, index: dict[Tensor, int], code: int, parts: Sequence[Graph]
+    ) -> int:
         inputs = self._integers([-1 if t is None else index[t] for t in operator.inputs])
         outputs = self._integers([index[t] for t in operator.outputs])
         options = operator.options
+        for field, body in operator.bodies.items():
+            setattr(options, field, parts.index(body))
         builtin = custom = None
         kind = schema.BuiltinOptions.NONE
         if isinstance(options, bytes):
@@ -159,12 +181,43 @@ class _Writer:
             DeprecatedBuiltinCode=min(builtin, Builtin.PLACEHOLDER_FOR_GREATER_OP_CODES),
         )
 
+    def _signature(self, graph: Graph, index: dict[Tensor, int]) -> int | None:
+        """The names of inputs and outputs, in their order."""
+        if not graph.input_names:
+            return None
+
+        def entries(names: Sequence[str], tensors: Sequence[Tensor]) -> int:
+            tables = [
+                self._table("TensorMap", Name=self._text(name), TensorIndex=index[tensor])
+                for name, tensor in zip(names, tensors, strict=True)
+            ]
+            return self._offsets(tables)
+
+        table = self._table(
+            "SignatureDef",
+            Inputs=entries(graph.input_names, graph.inputs),
+            Outputs=entries(graph.output_names, graph.outputs),
+            SignatureKey=self._text(_SIGNATURE),
+        )
+        return self._offsets([table])
+
     def _metadata(self, metadata: dict[str, bytes], buffers: dict[bytes, int]) -> int | None:
         entries = [
             self._table("Metadata", Name=self._builder.CreateString(name), Buffer=buffers[content])
             for name, content in metadata.items()
         ]
         return self._offsets(entries) if entries else None
+
+
+def _numbered(graph: Graph, contents: dict[Tensor, bytes]) -> dict[Tensor, int]:
+    """The numbers of a graph's tensors; equal constants are one."""
+    numbers: dict[Any, int] = {}
+    index = {}
+    for tensor in graph.tensors():
+        content = contents[tensor]
+        key = (tensor.type, tensor.shape, content) if content else tensor
+        index[tensor] = numbers.setdefault(key, len(numbers))
+    return index
 
 
 def _content(tensor: Tensor) -> bytes:

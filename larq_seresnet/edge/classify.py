@@ -72,6 +72,12 @@ class _Classifier:
         for info in (self.input, self.output):
             if info.dtype.kind not in "fiu":
                 raise ModelError(f"the model is no image classifier: it has {info.dtype} values")
+        if self.input.dtype.kind == "f" and "input_range" not in interpreter.metadata:
+            print(
+                "warning: the file does not tell which values it takes for black and white: 0 and "
+                "255 are tried (larq_seresnet.convert writes them down: --input-range)",
+                file=sys.stderr,
+            )
 
     def classify(self, path: Path) -> list[dict[str, Any]]:
         _, height, width, channels = self.input.shape

@@ -131,8 +131,16 @@ class Interpreter:
 
     @property
     def input_range(self) -> tuple[float, float]:
-        """The values that the model takes for a black and a white pixel."""
+        """The values that the model takes for a black and a white pixel.
+
+        Where the file does not tell, those that the integers of a quantized input stand for, or 0
+        and 255.
+        """
         low, high = self.metadata.get("input_range", (0, 255))
+        info = self.inputs[0] if self.inputs else None
+        if "input_range" not in self.metadata and info and info.is_quantized:
+            limits = np.iinfo(info.dtype)
+            low, high = ((x - info.zero_point) * info.scale for x in (limits.min, limits.max))
         return low, high
 
     def predict(self, x: Any, *, keep_state: bool = False) -> Any:

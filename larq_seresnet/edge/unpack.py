@@ -166,13 +166,22 @@ def _gather(values: _Values, options: Table | None, shape: tuple[int, ...]) -> n
         raise _UnsupportedError
     axis = options.number(0) if options else 0
     if options and options.number(1):
-        raise _UnsupportedError
+        return _gather_rows(table, indices, axis, options.number(1))
     axis = axis + table.ndim if axis < 0 else axis
     if table.shape[:axis] + indices.shape + table.shape[axis + 1 :] != shape:
         raise _UnsupportedError
     if indices.size and (indices.min() < 0 or indices.max() >= table.shape[axis]):
         raise _UnsupportedError
     return np.take(table, indices, axis=axis)
+
+
+def _gather_rows(table: np.ndarray, indices: np.ndarray, axis: int, batches: int) -> np.ndarray:
+    """Each row has a table of its own."""
+    if (axis, batches, table.ndim, indices.ndim) != (1, 1, 2, 2) or len(table) != len(indices):
+        raise _UnsupportedError
+    if indices.size and (indices.min() < 0 or indices.max() >= table.shape[1]):
+        raise _UnsupportedError
+    return np.take_along_axis(table, indices, axis=1)
 
 
 def _reshape(values: _Values, _options: Table | None, shape: tuple[int, ...]) -> np.ndarray:
@@ -220,6 +229,12 @@ def _split_v(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -
     return np.split(value, np.cumsum(sizes)[:-1].tolist(), axis=int(axis.item()))
 
 
+def _dequantize(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
+    if values[0].dtype != np.float16:
+        raise _UnsupportedError  # integers have a scale
+    return values[0].astype(np.float32)
+
+
 def _cast(values: _Values, _options: Table | None, _shape: tuple[int, ...]) -> np.ndarray:
     if values[0].dtype.kind not in "iub":
         raise _UnsupportedError  # conversions of floats can overflow
@@ -231,6 +246,7 @@ _EVALUATORS: dict[str, _Evaluator] = {
     "BROADCAST_TO": _broadcast_to,
     "CAST": _cast,
     "CONCATENATION": _concatenation,
+    "DEQUANTIZE": _dequantize,
     "EXPAND_DIMS": _reshape,
     "GATHER": _gather,
     "LceDequantize": _lce_dequantize,

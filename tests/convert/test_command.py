@@ -1,6 +1,7 @@
 import json
 import sys
 
+import larq as lq
 import pytest
 import tensorflow as tf
 
@@ -102,3 +103,37 @@ def test_as_a_module(python, run, tmp_path):
 def test_importing_the_package_loads_no_tensorflow(python):
     program = "import sys, larq_seresnet.convert; sys.exit('tensorflow' in sys.modules)"
     assert python("-c", program).returncode == 0, sys.version
+
+
+def test_the_report_tells_what_each_kernel_is_stored_as(tmp_path, capfd):
+    layers = tf.keras.layers
+    model = tf.keras.Sequential(
+        [
+            layers.Input((12, 12, 3)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(16, 3, name="plain"),
+            layers.BatchNormalization(),
+            lq.layers.QuantConv2D(32, 3, kernel_quantizer="ste_tern", name="ternary"),
+            layers.BatchNormalization(),
+            lq.layers.QuantConv2D(32, 3, kernel_quantizer="ste_sign", name="signs"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(10, activation="softmax", name="last"),
+        ]
+    )
+    model.save(tmp_path / "model.keras")
+    arguments = [str(tmp_path / "model.keras"), "--target", "litert"]
+    arguments += ["--out", str(tmp_path / "model.tflite")]
+    assert command.main([*arguments, "--report"]) == 0
+    table = capfd.readouterr().out
+    assert "32  432         plain (CONV_2D): 27 values in a channel" in table
+    assert "2  4,608       ternary (CONV_2D): 3 values in a channel" in table
+    assert "1  9,216       signs (CONV_2D)\n" in table
+    assert "32  320         last (FULLY_CONNECTED): 32 values in a channel" in table
+    assert command.main([*arguments, "--json"]) == 0
+    kernels = json.loads(capfd.readouterr().out)["kernels"]
+    assert [(kernel["name"], kernel["bits"]) for kernel in kernels] == [
+        ("plain", 32),
+        ("ternary", 2),
+        ("signs", 1),
+        ("last", 32),
+    ]

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet.convert import ConversionError, convert
+from larq_seresnet.convert import ConversionError, convert, fold, graph
+from larq_seresnet.convert import __main__ as command
+from larq_seresnet.edge import Interpreter
 from larq_seresnet.layers import FMB
 
 TARGETS = ("lce", "litert")
@@ -130,3 +132,93 @@ def test_unknown_input_size():
     model = tf.keras.Model(images, tf.keras.layers.Conv2D(4, 3)(images))
     with pytest.raises(ConversionError, match="input shape must be known"):
         convert(model, "lce")
+
+
+@pytest.fixture
+def grouped():
+    """Two grouped binary convolutions, which LCE converts and does not run."""
+    layers = [
+        lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, groups=2, use_bias=False, name=name, **BINARY
+        )
+        for name in ("left", "right")
+    ]
+    return tf.keras.Sequential(
+        [
+            tf.keras.Input((8, 8, 64)),
+            layers[0],
+            tf.keras.layers.BatchNormalization(),
+            layers[1],
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(5),
+        ]
+    )
+
+
+def test_grouped_binary_convolutions_are_for_this_projects_runtime(grouped, tmp_path, capfd):
+    with pytest.raises(
+        ConversionError, match=r"grouped .*\(left, right\).* --no-lce-check"
+    ) as error:
+        convert(grouped, "lce")
+    assert len(str(error.value).splitlines()) == 1
+
+    grouped.save(tmp_path / "model.keras")
+    file = tmp_path / "model.tflite"
+    arguments = [str(tmp_path / "model.keras"), "--target", "lce", "--out", str(file)]
+    assert command.main(arguments) == 1
+    assert "--no-lce-check" in capfd.readouterr().err
+    assert not file.exists()
+    assert command.main([*arguments, "--no-lce-check"]) == 0
+    network = Interpreter(file)
+    assert network.metadata["verified_with"] == "larq_seresnet.edge"
+    images = np.random.default_rng(0).normal(size=(9, 8, 8, 64)).astype(np.float32)
+    expected = grouped.predict(images, verbose=0)
+    np.testing.assert_allclose(network.predict(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_lces_interpreter_a_file_is_verified_all_the_same(network, pictures, monkeypatch):
+    def broken(work):
+        genuine(work)
+        convolution = next(op for op in work.operators if op.name == "LceBconv2d")
+        kernel = convolution.inputs[1]
+        convolution.inputs[1] = graph.Tensor.constant(~kernel.data)
+
+    genuine = fold.fold
+    model = network(activations="binary")
+    convert(model, "lce", images=pictures, lce_check=False)
+    monkeypatch.setattr(fold, "fold", broken)
+    with pytest.raises(ConversionError, match="does not compute"):
+        convert(model, "lce", images=pictures, lce_check=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "arguments"),
+    [
+        ((1, 1), 3, {}),
+        ((2, 2), 3, {}),
+        ((2, 2), 3, {"strides": 2}),
+        ((4, 3), 5, {}),
+        ((2, 9), (3, 5), {}),
+        ((3, 3), 3, {"dilation_rate": 2}),
+        ((3, 3), 3, {}),  # which LCE does right
+    ],
+)
+def test_maps_smaller_than_the_kernel(operators, size, kernel, arguments):
+    """LCE's own files of these are wrong (0.16)."""
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((*size, 40)),
+            lq.layers.QuantConv2D(
+                32, kernel, padding="same", use_bias=False, **arguments, **BINARY
+            ),
+            tf.keras.layers.BatchNormalization(),
+        ]
+    )
+    gamma, beta, mean, variance = np.random.default_rng(0).uniform(0.5, 2, (4, 32))
+    model.layers[-1].set_weights([gamma, beta, mean, variance])
+    images = np.random.default_rng(1).normal(size=(9, *size, 40)).astype(np.float32)
+    file = convert(model, "lce", images=images)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(Interpreter(file).predict(images), expected, rtol=1e-5, atol=1e-4)
+    assert operators(file)["LceBconv2d"] == 1
+    assert ("SUB" in operators(file)) == (size != (3, 3) or bool(arguments))

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from larq_seresnet import models
 from larq_seresnet.convert import (
     ConversionError,
     conversion,
@@ -30,9 +31,10 @@ def _flip_one_bit(work):
 
 
 def test_a_wrong_bit_is_found_and_the_stage_named(network, pictures, monkeypatch):
-    def broken(work, target):
-        pack(work, target)
+    def broken(work, target, steps):
+        kernels = pack(work, target, steps)
         _flip_one_bit(work)
+        return kernels
 
     monkeypatch.setattr(conversion, "pack", broken)
     for target in ("lce", "litert"):
@@ -165,3 +167,19 @@ def test_a_conversion_reads_once_and_writes_twice(network, pictures, monkeypatch
 def test_writing_what_was_read_changes_nothing(network, pictures):
     file = convert(network(), "litert", images=pictures)
     assert writer.to_bytes(graph.parse(file)) == file
+
+
+def test_batch_norm_that_saw_no_images_is_named_where_outputs_differ(pictures, monkeypatch):
+    def broken(work, target, steps):
+        kernels = pack(work, target, steps)
+        _flip_one_bit(work)
+        return kernels
+
+    monkeypatch.setattr(conversion, "pack", broken)
+    model = models.SEResNet14Bin(width=4, blocks=(1, 1))
+    with pytest.raises(ConversionError, match=r"bn \(of \d+ batch norms\).* training=True"):
+        convert(model, "litert", images=pictures)
+    model(pictures, training=True)
+    with pytest.raises(ConversionError) as error:
+        convert(model, "litert", images=pictures)
+    assert "training=True" not in str(error.value)

@@ -13,7 +13,8 @@ from larq_seresnet.edge.images import ImageError, load_image
 from tools.edge.lce_files import Conv, Graph
 from tools.edge.packed_files import classifier, packed_conv
 
-METADATA = json.dumps({"labels": ["red", "green", "blue"], "dataset": "colors"}).encode()
+KNOWN = {"labels": ["red", "green", "blue"], "dataset": "colors", "input_range": [0, 255]}
+METADATA = json.dumps(KNOWN).encode()
 
 
 @pytest.fixture
@@ -72,6 +73,16 @@ def test_classify_maps_pixels_to_the_input_range(tmp_path, picture, capsys):
     path.write_bytes(classifier(b'{"input_range": [-1, 1]}'))
     assert main(["classify", str(path), picture("a.png", (255, 0, 0))]) == 0
     assert ": class 0 1, class 1 -1, class 2 -1" in capsys.readouterr().out
+
+
+def test_a_file_that_does_not_tell_its_range_gets_a_warning(tmp_path, picture, capsys):
+    path = tmp_path / "unknown.tflite"
+    path.write_bytes(classifier(b'{"labels": ["r", "g", "b"]}'))
+    assert main(["classify", str(path), picture("a.png", (255, 0, 0))]) == 0
+    captured = capsys.readouterr()
+    assert ": r 255, g 0, b 0" in captured.out
+    assert captured.err.startswith("warning: the file does not tell")
+    assert len(captured.err.splitlines()) == 1
 
 
 def test_a_bad_image_does_not_stop_the_others(model, picture, tmp_path, capsys):
@@ -188,7 +199,7 @@ def test_info(model, tmp_path, capsys):
 def test_errors_are_one_line(arguments, message, model, picture, tmp_path, capsys):
     conv, few = tmp_path / "conv.tflite", tmp_path / "few.tflite"
     conv.write_bytes(Conv().file())
-    few.write_bytes(classifier(b'{"labels": ["a", "b"]}'))
+    few.write_bytes(classifier(b'{"labels": ["a", "b"], "input_range": [0, 1]}'))
     names = {"model": model, "image": picture("a.png", 0), "conv": conv, "few": few}
     assert main([argument.format(**names) for argument in arguments]) == 1
     captured = capsys.readouterr()
