@@ -6,7 +6,6 @@ Larq Compute Engine's operators, which the native delegate runs: as sums of inte
 float32, results are equal to the last bit. The sign of NaN alone is another one.
 """
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,10 +43,7 @@ class _Search:
     def __init__(self, model: ModelFile, graph: Subgraph) -> None:
         self._model, self._graph = model, graph
         self._tensors, self._operators = graph.tensors, graph.operators
-        self._readers: dict[int, list[int]] = defaultdict(list)
-        for number, operator in enumerate(graph.operators):
-            for index in operator.inputs:
-                self._readers[index].append(number)
+        self._readers = graph.readers()
         self._folded = Folded()
 
     def run(self) -> Folded:

@@ -14,7 +14,6 @@ Such models are made on loading and never written. The delegate checks them as a
 """
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass, field
 
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
@@ -78,10 +77,7 @@ class _Fusion:
     def __init__(self, model: ModelFile, graph: Subgraph) -> None:
         self._model, self._graph = model, graph
         self._tensors, self._operators = graph.tensors, graph.operators
-        self._readers: dict[int, list[int]] = defaultdict(list)
-        for number, operator in enumerate(graph.operators):
-            for index in operator.inputs:
-                self._readers[index].append(number)
+        self._readers = graph.readers()
         self._folded = Folded()
         self._made: set[int] = set()  # by convolutions with a tail
         self._sources: set[int] = set()  # of tails that stand alone

@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -127,6 +129,14 @@ class Subgraph:
     outputs: tuple[int, ...]
     operators: list[Operator]
     table: Table
+
+    def readers(self) -> Mapping[int, list[int]]:
+        """The numbers of the operators that read each tensor; of others none."""
+        found: dict[int, list[int]] = defaultdict(list)
+        for number, operator in enumerate(self.operators):
+            for index in operator.inputs:
+                found[index].append(number)
+        return found
 
 
 @dataclass(frozen=True)
