@@ -6,6 +6,7 @@ convolutions and for the compiled kernels: to measure what others have.
 
 import os
 import platform
+import sys
 from pathlib import Path
 
 EMULATED = "LARQ_SERESNET_CPU"
@@ -62,8 +63,11 @@ def prepare() -> None:
 
     Without oneDNN convolutions go through Eigen, which is slower.
     """
-    if is_emulated():
-        os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    try:
+        if is_emulated():
+            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault(_ONEDNN, "1")
 

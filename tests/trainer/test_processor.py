@@ -51,6 +51,12 @@ def test_an_emulated_cpu_has_avx2_and_no_more(monkeypatch, tmp_path):
         processor.features()
 
 
+def test_another_name_ends_with_a_line():
+    assert run(ASKED, LARQ_SERESNET_CPU="sse") == (
+        "error: LARQ_SERESNET_CPU must be avx2 or unset, not sse\n"
+    )
+
+
 def write(folder, text):
     path = folder / "cpuinfo"
     path.write_text(f"processor\t: 0\n{text}\n")
