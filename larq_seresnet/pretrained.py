@@ -51,6 +51,15 @@ class Pretrained:
     weights: Sequence[np.ndarray]
     metadata: Mapping[str, Any]
 
+    @property
+    def call(self) -> str:
+        """What one writes to get the network, for one of the package's own files."""
+        arguments = {"weights": self.metadata["dataset"]}
+        if self.architecture.activations == "binary":  # else the builder's default
+            arguments = {"activations": "binary", **arguments}
+        shown = ", ".join(f'{name}="{value}"' for name, value in arguments.items())
+        return f"{self.architecture.builder}({shown})"
+
 
 def names(network: str = "*") -> list[str]:
     """The names of the files in the package, of all networks or of one, such as "seresnet14"."""
@@ -149,3 +158,29 @@ def _read_keras(path: Path) -> Pretrained:
 def _checksum(facts: Mapping[str, Any], bits: np.ndarray, values: np.ndarray) -> str:
     text = json.dumps(facts, sort_keys=True).encode()
     return hashlib.sha256(text + bits.tobytes() + values.tobytes()).hexdigest()
+
+
+def table() -> str:
+    """What there is, in lines: how to get each network, its error, and the bytes of its weights."""
+    rows = [("network", "top-1 error (%)", "kB", "FMB", "test images")]
+    for name in names():
+        trained = load(name)
+        facts = trained.metadata
+        rows.append(
+            (
+                trained.call,
+                f"{facts['test_error']:.2f}",
+                f"{(FOLDER / f'{name}.npz').stat().st_size / 1000:.0f}",
+                "yes" if trained.architecture.fmb else "no",
+                f"{facts['images']['test']:,} of {facts['dataset']}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+if __name__ == "__main__":
+    print(table())

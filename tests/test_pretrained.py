@@ -305,3 +305,12 @@ def test_a_packaged_network_has_the_stated_error(name, tfds_dir):
 def test_the_packages_folder_is_small_and_has_its_table():
     assert sum(path.stat().st_size for path in pretrained.FOLDER.iterdir()) < 3_000_000
     assert (pretrained.FOLDER / "README.md").read_text() == export.table()
+
+
+def test_the_table_tells_how_to_get_each_network():
+    lines = pretrained.table().splitlines()
+    assert len(lines) == 1 + len(pretrained.names())
+    (line,) = [x for x in lines if x.startswith('SEResNet14Bin(weights="cifar10")')]
+    error = pretrained.load("cifar10").metadata["test_error"]
+    assert f" {error:.2f} " in line
+    assert line.endswith("10,000 of cifar10")

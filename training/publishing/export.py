@@ -88,7 +88,7 @@ def table() -> str:
     rows = [
         (
             path.name,
-            f"`{_call(trained)}`",
+            f"`{trained.call}`",
             trained.metadata["dataset"],
             f"{trained.metadata['images']['train']:,}",
             f"{trained.metadata['test_error']:.2f} % of {trained.metadata['images']['test']:,}",
@@ -123,12 +123,6 @@ def table() -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _call(trained: pretrained.Pretrained) -> str:
-    arguments = {**_chosen(trained.architecture), "weights": trained.metadata["dataset"]}
-    shown = ", ".join(f'{name}="{value}"' for name, value in arguments.items())
-    return f"{trained.architecture.builder}({shown})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
