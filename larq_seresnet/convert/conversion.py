@@ -189,7 +189,7 @@ def run_conversion(
         raise ConversionError(
             f"the file does not compute what the model computes ({verification}, of which "
             f"{verification.may_deviate(binary)} may); the outputs first differ after: "
-            f"{next(wrong, 'packing')}{_calibration_hint(model)}"
+            f"{next(wrong, 'packing')}{_hint(model, verification)}"
         )
 
     change = None
@@ -243,14 +243,20 @@ def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:
         )
 
 
-def _calibration_hint(model: tf.keras.Model) -> str:
-    norms = keras_models.uncalibrated(model)
-    if not norms:
-        return ""
-    return (
-        f". {norms[0]} (of {len(norms)} batch norms) has its initial statistics, with which values "
-        "grow until rounding turns signs: train the model, or call it with training=True on images"
-    )
+def _hint(model: tf.keras.Model, verification: Verification) -> str:
+    """What to do about outputs that differ, where that is known."""
+    if norms := keras_models.uncalibrated(model):
+        return (
+            f". {norms[0]} (of {len(norms)} batch norms) has its initial statistics, with which "
+            "values grow until rounding turns signs: train the model, or call it with "
+            "training=True on images"
+        )
+    if 0 < verification.deviating == verification.excused:
+        return (
+            ". In all of these rounding alone turns signs, as it does in networks that learned "
+            "nothing: convert it trained, and verify on images like those it was trained on"
+        )
+    return ""
 
 
 def _is_grouped(words: Tensor | None, kernel: Tensor | None) -> bool:

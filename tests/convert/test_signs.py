@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet.convert import converters, exact, fold, graph, keras_models, signs, verify
+from larq_seresnet import models
+from larq_seresnet.convert import (
+    conversion,
+    converters,
+    exact,
+    fold,
+    graph,
+    keras_models,
+    signs,
+    verify,
+)
 
 TARGETS = ("lce", "litert")
 AGREE = np.array([False, True, True])
@@ -102,3 +112,14 @@ def test_excused_images_do_not_count_but_for_more_than_half():
     assert not passes(9, 7)
     assert passes(50, 50)
     assert not passes(51, 51)
+
+
+def test_where_rounding_alone_decides_the_error_tells_what_to_do():
+    model = models.SEResNet14Bin(blocks=(1,), activations="binary")
+    for layer in model._flatten_layers():
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean + 0.1)  # as though it had seen images
+    rounded = verify.Verification(images=10, deviating=9, ties=0, error=0, signs=1000, excused=9)
+    assert "rounding alone turns signs" in conversion._hint(model, rounded)
+    wrong = verify.Verification(images=10, deviating=9, ties=0, error=0, signs=1000, excused=1)
+    assert conversion._hint(model, wrong) == ""
