@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from larq_seresnet import console
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.architecture import Architecture
 from larq_seresnet.files import write_atomically
@@ -182,5 +184,11 @@ def table() -> str:
     )
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command `python -m larq_seresnet.pretrained`; returns the exit status."""
+    parser = console.parser("pretrained", "Lists the pretrained networks.")
+    return console.run_command(parser, lambda _: print(table()), arguments)
+
+
 if __name__ == "__main__":
-    print(table())
+    sys.exit(main())

@@ -307,8 +307,9 @@ def test_the_packages_folder_is_small_and_has_its_table():
     assert (pretrained.FOLDER / "README.md").read_text() == export.table()
 
 
-def test_the_table_tells_how_to_get_each_network():
-    lines = pretrained.table().splitlines()
+def test_the_table_tells_how_to_get_each_network(capsys):
+    assert pretrained.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(pretrained.names())
     (line,) = [x for x in lines if x.startswith('SEResNet14Bin(weights="cifar10")')]
     error = pretrained.load("cifar10").metadata["test_error"]
