@@ -54,6 +54,8 @@ _TAKEN = {  # what a worker does of what a configuration may say; the rest must 
     *("precision", "kernels", "padding"),
 }
 
+_Load = Callable[[str, str | None], data.Data]
+
 
 def prepare(plan: Path, folder: Path) -> int:
     """Write a folder of jobs.
@@ -90,7 +92,7 @@ def _job(
     names: list[str],
     folder: Path,
     datasets: dict[str, Any],
-    load: Callable[[str, str | None], data.Data],
+    load: _Load,
 ) -> dict[str, Any]:
     config = flags.parse(
         Config, f"run {run['name']}", "", shlex.split(run.get("flags", "")), RECIPES
@@ -192,22 +194,22 @@ def collect(folder: Path, runs: Path) -> list[tuple[str, dict[str, float]]]:
         jobs = json.loads((folder / "jobs.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} holds no jobs: {error}") from error
-    found = []
+    found, load = [], functools.cache(data.load)
     for spec in (spec for wave in jobs["waves"] for spec in wave):
-        if (folder / f"{spec['name']}.json").exists():
-            record = json.loads((folder / f"{spec['name']}.json").read_text())
-            found.append((spec["name"], _collect(spec, record, folder, runs / spec["name"])))
+        if (file := folder / f"{spec['name']}.json").exists():
+            record, path = json.loads(file.read_text()), runs / spec["name"]
+            found.append((spec["name"], _collect(spec, record, folder, path, load)))
     return found
 
 
 def _collect(
-    spec: Mapping[str, Any], record: Mapping[str, Any], folder: Path, path: Path
+    spec: Mapping[str, Any], record: Mapping[str, Any], folder: Path, path: Path, load: _Load
 ) -> dict[str, float]:
     if (path / "results.json").exists():
         return json.loads((path / "results.json").read_text())
     words = shlex.split(spec["command"])[3:]
     config = replace(flags.parse(Config, "", "", words), epochs=record["epochs"], out=path)
-    pictures = fit.load_data(config)
+    pictures = load(config.dataset, config.data_dir)
     rows = [
         {name: value for name, value in row.items() if not isinstance(value, list)}
         for row in record["rows"]
