@@ -136,12 +136,12 @@ def test_updates_are_those_of_keras(flags):
     table = schedule.Schedule(spec, steps, torch.device("cpu"))
     flat, moments = torch.tensor(start), torch.zeros(2, 50)
     decay, limit = torch.full((50,), 0.01), torch.full((50,), torch.inf)
-    update = learning._adam if config.optimizer == "adam" else learning._nesterov
+    adam = config.optimizer == "adam"
     for number, gradient in enumerate(gradients):
         step = torch.tensor([number])
         optimizer.apply_gradients([(tf.constant(gradient), weight)])
         expected = optimizer.learning_rate.numpy()
         rate, size = table.at("rates", step), table.at("sizes", step)
         assert rate.item() == pytest.approx(float(expected), rel=1e-4)
-        update(flat, torch.tensor(gradient), moments, decay, limit, rate, size)
+        learning._update(adam, flat, torch.tensor(gradient), moments, decay, limit, rate, size)
         np.testing.assert_allclose(flat, weight.numpy(), rtol=1e-4, atol=1e-5)

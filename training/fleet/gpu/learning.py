@@ -159,13 +159,13 @@ class Run:
         )
         gradient = torch.cat([x.reshape(-1) for x in torch.autograd.grad(loss, learned)])
         with torch.no_grad():
-            update = _adam if self.spec["optimizer"] == "adam" else _nesterov
+            adam = self.spec["optimizer"] == "adam"
             rate, size = (
                 self._schedule.at("rates", self._step),
                 self._schedule.at("sizes", self._step),
             )
-            _compiled(update, update, self._on_gpu)(
-                self._flat, gradient, self._moments, self._decay, self._limit, rate, size
+            _compiled(_update, _update, self._on_gpu)(
+                adam, self._flat, gradient, self._moments, self._decay, self._limit, rate, size
             )
             self._sums += torch.stack([loss.detach(), correct])
             self._step += 1
@@ -320,7 +320,8 @@ def _initial(
     return np.abs(value) if spec["open_gates"] and name.endswith("_se/excite/kernel") else value
 
 
-def _adam(
+def _update(
+    adam: bool,
     weights: Tensor,
     gradient: Tensor,
     moments: Tensor,
@@ -329,30 +330,16 @@ def _adam(
     rate: Tensor,
     size: Tensor,
 ) -> None:
-    """Keras's Adam; what decays is taken off first, as Keras does it."""
+    """Keras's Adam, or its SGD with Nesterov's momentum 0.9; what decays is taken off first."""
     first, second = moments
-    first.lerp_(gradient, 0.1)
-    second.lerp_(gradient.square(), 0.001)
-    _move(weights, size * first / (second.sqrt() + 1e-7), decay * rate, limit)
-
-
-def _nesterov(
-    weights: Tensor,
-    gradient: Tensor,
-    moments: Tensor,
-    decay: Tensor,
-    limit: Tensor,
-    rate: Tensor,
-    size: Tensor,
-) -> None:
-    """Keras's SGD with Nesterov's momentum 0.9."""
-    velocity = moments[0]
-    velocity.mul_(0.9).sub_(size * gradient)
-    _move(weights, size * gradient - 0.9 * velocity, decay * rate, limit)
-
-
-def _move(weights: Tensor, step: Tensor, decay: Tensor, limit: Tensor) -> None:
-    moved = weights * (1 - decay) - step
+    if adam:
+        first.lerp_(gradient, 0.1)
+        second.lerp_(gradient.square(), 0.001)
+        step = size * first / (second.sqrt() + 1e-7)
+    else:
+        first.mul_(0.9).sub_(size * gradient)
+        step = size * gradient - 0.9 * first
+    moved = weights * (1 - decay * rate) - step
     weights.copy_(torch.maximum(torch.minimum(moved, limit), -limit))
 
 
