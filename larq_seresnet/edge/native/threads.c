@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "threads.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -146,14 +147,13 @@ static void close_work(EdgeThreads *threads) {
   pthread_mutex_unlock(&threads->mutex);
 }
 
-/* Whether each thread can have a CPU; outside of Linux that is taken for granted. */
-static bool has_cpus(int count) {
+/* How many CPUs this process may use; outside of Linux there are taken to be enough. */
+static int available_cpus(void) {
 #if defined(__linux__)
   cpu_set_t set;
-  if (!sched_getaffinity(0, sizeof set, &set)) return CPU_COUNT(&set) >= count;
+  if (!sched_getaffinity(0, sizeof set, &set)) return CPU_COUNT(&set);
 #endif
-  (void)count;
-  return true;
+  return INT_MAX;
 }
 
 EdgeThreads *edge_threads_create(int count) {
@@ -173,9 +173,10 @@ EdgeThreads *edge_threads_create(int count) {
   pthread_cond_init(&threads->workers_left, NULL);
   atomic_store(&threads->inside, kClosed);
   threads->pid = getpid();
-  threads->spins = has_cpus(count);
+  int cpus = available_cpus();
+  threads->spins = count <= cpus;
   threads->count = 1;
-  while (threads->count < count) {
+  while (threads->count < count && cpus > 1) {
     Worker *worker = &threads->workers[threads->count];
     *worker = (Worker){threads, threads->count};
     if (pthread_create(&threads->handles[threads->count], NULL, work, worker)) break;
