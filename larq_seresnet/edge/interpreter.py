@@ -99,13 +99,11 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
-        loaded = file
-        if unpacked.data is not file.data:
-            loaded = ModelFile(unpacked.data)
+        loaded = unpacked.model
+        if loaded is not file:
             check(loaded)  # there are more constants now
         needs_delegate = not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
-        binary = binarize(loaded)
-        joined = ModelFile(binary) if binary is not loaded.data else loaded
+        joined = binarize(loaded)
         content = fuse(joined)
         if content is not loaded.data and not needs_delegate:  # it is faster with the delegate
             needs_delegate = can_delegate()

@@ -34,12 +34,17 @@ class Unpacked:
     """A model whose constant subgraphs are constants.
 
     Attributes:
-        data: The bytes of a `.tflite` file.
+        model: The model.
         operators: The names of the operators that are left, in all subgraphs.
     """
 
-    data: bytes
+    model: ModelFile
     operators: list[str]
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of a `.tflite` file."""
+        return self.model.data
 
 
 def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = None) -> Unpacked:
@@ -75,7 +80,7 @@ def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = No
         if i not in part.removed
     ]
     is_changed = main or any(part.removed for part in folded)
-    return Unpacked(rewrite(model, folded, main) if is_changed else model.data, operators)
+    return Unpacked(rewrite(model, folded, main) if is_changed else model, operators)
 
 
 def _fold(model: ModelFile, subgraph: Subgraph, take: Callable[[int], None]) -> Folded:
