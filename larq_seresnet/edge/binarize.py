@@ -12,20 +12,21 @@ import numpy as np
 
 from larq_seresnet.edge.flexbuffer import write_numbers
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
-from larq_seresnet.edge.rewrite import Added, Folded, Replacement, rewrite
+from larq_seresnet.edge.rewrite import Added, Folded, Replacement
+from larq_seresnet.edge.unpack import Unpacked
 
 _LARGEST_SUM = 1 << 22  # a float32 is exact up to there, and far beyond
 _SAME, _VALID = 0, 1
 
 
-def binarize(model: ModelFile) -> ModelFile:
-    """The model with binary convolutions, or as it is where there are none.
+def binarize(unpacked: Unpacked) -> ModelFile:
+    """The model with binary convolutions, where there are any.
 
     Args:
-        model: A model whose constant subgraphs are constants; `checks.check` has seen it.
+        unpacked: A model whose constant subgraphs are constants; `checks.check` has seen it.
     """
-    folded = [_Search(model, graph).run() for graph in model.subgraphs]
-    return rewrite(model, folded) if any(part.removed for part in folded) else model
+    model = unpacked.model
+    return unpacked.rewritten([_Search(model, graph).run() for graph in model.subgraphs])
 
 
 @dataclass(frozen=True)

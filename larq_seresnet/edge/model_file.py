@@ -3,8 +3,9 @@
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,31 @@ class ModelFile:
         if not tensor.is_constant or tensor.dtype is None:
             return None
         return self.buffers[tensor.buffer].view(tensor.dtype).reshape(tensor.shape)
+
+    def with_constants(
+        self, removed: Sequence[set[int]], values: Sequence[dict[int, np.ndarray]]
+    ) -> "ModelFile":
+        """This model without some operators of each subgraph, and with constants for some tensors.
+
+        Its bytes stay as they are.
+        """
+        model = copy(self)
+        model.buffers = list(self.buffers)
+        model.subgraphs = []
+        for graph, gone, known in zip(self.subgraphs, removed, values, strict=True):
+            tensors = list(graph.tensors)
+            for index, value in known.items():
+                tensors[index] = replace(
+                    tensors[index],
+                    signature=tensors[index].shape,
+                    buffer=len(model.buffers),
+                    is_constant=True,
+                    is_variable=False,
+                )
+                model.buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            left = [op for i, op in enumerate(graph.operators) if i not in gone]
+            model.subgraphs.append(replace(graph, tensors=tensors, operators=left))
+        return model
 
     def signature(self, key: str | None) -> Signature:
         """The signature of that key, or by default the one that runtimes run.
