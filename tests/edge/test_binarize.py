@@ -7,6 +7,7 @@ from flatbuffers import flexbuffers
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.binarize import binarize
 from larq_seresnet.edge.flexbuffer import read_numbers, write_numbers
+from larq_seresnet.edge.fuse import fuse
 from larq_seresnet.edge.model_file import ModelFile
 from larq_seresnet.edge.unpack import unpack_constants
 from tests.edge.running import invoke, load
@@ -41,6 +42,16 @@ def test_a_binary_layer_is_equal_to_the_last_bit(library, fields):
     x[0, 0, 0, :3] = 0, -0.0, -1
     expected = invoke(load(library, file), x)
     assert np.array_equal(invoke(load(library, binary), x), expected)
+    assert np.array_equal(Interpreter(file).predict(x), expected)
+
+
+def test_what_follows_a_binary_layer_is_joined_with_it(library):
+    file = binary_layer(scaled=True)
+    joined = fuse(binarize(unpack_constants(ModelFile(file))))
+    assert names(joined) == ["LceQuantize", "EdgeBconv2d"]
+    x = RANDOM.normal(size=(1, 6, 5, 20)).astype(np.float32)
+    expected = invoke(load(library, file), x)
+    assert np.array_equal(invoke(load(library, joined), x), expected)
     assert np.array_equal(Interpreter(file).predict(x), expected)
 
 
