@@ -233,7 +233,6 @@ def test_on_one_cpu_no_thread_is_started(library, cpus):
         "from tools.edge.lce_files import Conv\n"
         "def count(threads):\n"
         "    model = Interpreter(Conv().file(), threads=threads)\n"
-        "    model.predict(Conv().example())\n"
         "    return len(os.listdir('/proc/self/task'))\n"
         "count(1)\n"
         "print(count(2) - count(1))\n"
