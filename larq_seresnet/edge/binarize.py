@@ -12,20 +12,21 @@ import numpy as np
 
 from larq_seresnet.edge.flexbuffer import write_numbers
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
-from larq_seresnet.edge.rewrite import Added, Folded, Replacement, rewrite
+from larq_seresnet.edge.rewrite import Added, Folded, Replacement
+from larq_seresnet.edge.unpack import Unpacked
 
 _LARGEST_SUM = 1 << 22  # a float32 is exact up to there, and far beyond
 _SAME, _VALID = 0, 1
 
 
-def binarize(model: ModelFile) -> bytes:
-    """The model's bytes with binary convolutions, or as they are where there are none.
+def binarize(unpacked: Unpacked) -> ModelFile:
+    """The model with binary convolutions, where there are any.
 
     Args:
-        model: A model whose constant subgraphs are constants; `checks.check` has seen it.
+        unpacked: A model whose constant subgraphs are constants; `checks.check` has seen it.
     """
-    folded = [_Search(model, graph).run() for graph in model.subgraphs]
-    return rewrite(model, folded) if any(part.removed for part in folded) else model.data
+    model = unpacked.model
+    return unpacked.rewritten([_Search(model, graph).run() for graph in model.subgraphs])
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ class _Search:
                 return None
             bias = given
         activation = options.number(0 if is_dense else 3, "<b")
-        is_exact = (np.abs(filters) == 1).all() and (np.rint(bias) == bias).all()
+        ones = np.count_nonzero(filters == 1) + np.count_nonzero(filters == -1)
+        is_exact = ones == filters.size and (np.rint(bias) == bias).all()
         if not is_exact or filters[0].size + np.abs(bias).max() > _LARGEST_SUM:
             return None
         if activation not in (0, 1) or (activation and bias.any()):  # it comes before the bias
@@ -199,6 +201,7 @@ def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]
 
 def _packed(filters: np.ndarray) -> np.ndarray:
     """Signs along the last axis as words of 32, a set bit for -1."""
-    missing = -filters.shape[-1] % 32
-    bits = np.pad(filters < 0, [(0, 0)] * (filters.ndim - 1) + [(0, missing)])
+    *rest, channels = filters.shape
+    bits = np.zeros((*rest, -(-channels // 32) * 32), bool)
+    np.less(filters, 0, out=bits[..., :channels])
     return np.packbits(bits, axis=-1, bitorder="little").view("<i4")

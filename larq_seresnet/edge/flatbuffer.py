@@ -20,6 +20,8 @@ _TABLE_BYTES = 16  # what visiting a table counts, whatever its size
 
 _struct = functools.cache(struct.Struct)
 
+_EMPTY = {dtype: np.empty(0, dtype) for dtype in ("<u1", "<u4", "<f4", "<i8")}
+
 _ALIGNMENT = 64  # of what is written; the schema asks for 16, kernels like whole cache lines
 
 
@@ -96,8 +98,8 @@ class Table:
 
     def vector(self, field: int, dtype: str) -> np.ndarray:
         """A vector of numbers, without copying or visiting it; empty where it is absent."""
-        start, count = self._span(field, np.dtype(dtype).itemsize)
-        return np.frombuffer(self.source.data, dtype, count, start)
+        start, count = self._span(field, int(dtype[-1]))
+        return np.frombuffer(self.source.data, dtype, count, start) if count else _EMPTY[dtype]
 
     def _span(self, field: int, size: int) -> tuple[int, int]:
         """Where a vector's elements of `size` bytes begin, and how many there are."""
@@ -125,17 +127,21 @@ class Table:
         """A vector of 32-bit integers."""
         start, count = self._span(field, 4)
         self.source.visit(4 * count)
-        return struct.unpack_from(f"<{count}i", self.source.data, start)
+        return _struct(f"<{count}i").unpack_from(self.source.data, start) if count else ()
 
     def text(self, field: int) -> str:
         """A string; bytes that are not UTF-8 are replaced."""
         return self.visit(field, "<u1").tobytes().decode(errors="replace")
 
-    def tables(self, field: int) -> list["Table"]:
-        """A vector of tables."""
+    def positions(self, field: int) -> list[int]:
+        """Where the tables of a vector are."""
         first = (self.target(field) or 0) + 4
         offsets = self.vector(field, "<u4").tolist()
-        return [Table(self.source, first + 4 * i + offset) for i, offset in enumerate(offsets)]
+        return [first + 4 * i + offset for i, offset in enumerate(offsets)]
+
+    def tables(self, field: int) -> list["Table"]:
+        """A vector of tables."""
+        return [Table(self.source, position) for position in self.positions(field)]
 
 
 class Writer:

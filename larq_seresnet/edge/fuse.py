@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass, field
 
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph
-from larq_seresnet.edge.rewrite import Folded, Replacement, rewrite
+from larq_seresnet.edge.rewrite import Folded, Replacement, write
 
 # As in native/tail.h.
 _SHIFT, _SCALE, _GATE, _RESIDUAL, _STEP, _RELU, _FLOAT, _BITS = (1 << i for i in range(8))
@@ -33,7 +33,7 @@ def fuse(model: ModelFile) -> bytes:
         model: A model whose constant subgraphs are constants; `checks.check` has seen it.
     """
     folded = [_Fusion(model, subgraph).run() for subgraph in model.subgraphs]
-    return rewrite(model, folded) if any(part.removed for part in folded) else model.data
+    return write(model, folded)[0] if any(part.removed for part in folded) else model.data
 
 
 def is_mostly_binary(model: ModelFile) -> bool:

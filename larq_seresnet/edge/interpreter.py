@@ -99,17 +99,17 @@ class Interpreter:
         for subgraph in reached:
             require_memory(subgraph, [tensor.nbytes for tensor in subgraph.tensors])
         unpacked = unpack_constants(file, chosen.subgraph, max_unpacked_bytes)
-        loaded = file
-        if unpacked.data is not file.data:
-            loaded = ModelFile(unpacked.data)
+        loaded = unpacked.model
+        if loaded is not file:
             check(loaded)  # there are more constants now
         needs_delegate = not NATIVE_OPERATORS.isdisjoint(unpacked.operators)
-        binary = binarize(loaded)
-        joined = ModelFile(binary) if binary is not loaded.data else loaded
+        joined = binarize(unpacked)
         content = fuse(joined)
-        if content is not loaded.data and not needs_delegate:  # it is faster with the delegate
+        joined_names = {operator.name for part in joined.subgraphs for operator in part.operators}
+        is_faster = content is not joined.data or not NATIVE_OPERATORS.isdisjoint(joined_names)
+        if is_faster and not needs_delegate:
             needs_delegate = can_delegate()
-            content = content if needs_delegate else loaded.data
+            content = content if needs_delegate else unpacked.data
         is_binary = needs_delegate and is_mostly_binary(joined)
         self._create = lambda: _create_runtime(
             content, unpacked.operators, threads, needs_delegate=needs_delegate, is_binary=is_binary

@@ -3,8 +3,9 @@
 import math
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ _MAX_SUBGRAPHS, _MAX_RANK, _MAX_METADATA_DEPTH = 1000, 32, 20
 # Pixel values beyond this are no pixels, and their differences are still float32 numbers.
 _MAX_PIXEL = 1e6
 _NONE = np.empty(0)
+
+_Buffer = tuple[Table, np.ndarray]
 
 
 class ModelFields:
@@ -166,35 +169,85 @@ class ModelFile:
 
     Args:
         data: The file's bytes.
+        origin: The model that these were written from by `rewrite`, if they were: what they have of
+            it is not read again.
+        start: Where the bytes of `origin` begin.
 
     Raises:
         ModelError: The bytes are not a TensorFlow Lite model, or contradict themselves.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, origin: "ModelFile | None" = None, start: int = 0) -> None:
         if data[4:8] != b"TFL3":
             raise ModelError("this is not a TensorFlow Lite model")
         self.data = data
         self._source = Source(data)
+        self._starts = {self._source: 0}  # of the bytes that tables were read from
+        self._known_buffers: dict[int, _Buffer] = {}
+        self._known_tensors: dict[int, Tensor] = {}
+        self._known_operators: dict[int, Operator] = {}
+        if origin:
+            self._starts |= {source: start + other for source, other in origin._starts.items()}
+            self._known_buffers = {
+                self.place(table): (table, value) for table, value in origin._buffers
+            }
+            for graph in origin.subgraphs:
+                self._known_tensors |= {self.place(t.table): t for t in graph.tensors}
+                self._known_operators |= {self.place(o.table): o for o in graph.operators}
         self.table = Table(self._source, int.from_bytes(data[:4], "little"))
-        self.buffer_tables = self.table.tables(ModelFields.BUFFERS)
-        self.buffers = [table.vector(0, "<u1") for table in self.buffer_tables]
-        if any(table.number(1, "<Q") for table in self.buffer_tables):
-            raise ModelError("constants behind the FlatBuffer (over 2 GB) are not supported")
+        self._buffers: list[_Buffer] = [
+            self._known_buffers.get(position) or self._read_buffer(position)
+            for position in self.table.positions(ModelFields.BUFFERS)
+        ]
+        self.buffers = [value for _, value in self._buffers]
         codes = self.table.tables(ModelFields.OPERATOR_CODES)
         self._operator_names = [_operator_name(code) for code in codes]
         subgraphs = self.table.tables(ModelFields.SUBGRAPHS)
         if not 1 <= len(subgraphs) <= _MAX_SUBGRAPHS:
             raise ModelError(f"the file has {len(subgraphs)} subgraphs")
-        self.subgraphs = [self._read_subgraph(table) for table in subgraphs]
+        self.subgraphs: list[Subgraph] = [self._read_subgraph(table) for table in subgraphs]
         signatures = self.table.tables(ModelFields.SIGNATURES)
         self.signatures = [self._read_signature(table) for table in signatures]
+
+    def place(self, table: Table) -> int:
+        """The position of a table in this file's bytes."""
+        return self._starts[table.source] + table.position
+
+    @property
+    def buffer_places(self) -> list[int]:
+        """The positions of the buffers' tables."""
+        return [self.place(table) for table, _ in self._buffers]
 
     def constant(self, tensor: Tensor) -> np.ndarray | None:
         """A constant tensor's value; None where it is none, or of a type that numpy lacks."""
         if not tensor.is_constant or tensor.dtype is None:
             return None
         return self.buffers[tensor.buffer].view(tensor.dtype).reshape(tensor.shape)
+
+    def with_constants(
+        self, removed: Sequence[set[int]], values: Sequence[dict[int, np.ndarray]]
+    ) -> "ModelFile":
+        """This model without some operators of each subgraph, and with constants for some tensors.
+
+        Its bytes stay as they are.
+        """
+        model = copy(self)
+        model.buffers = list(self.buffers)
+        model.subgraphs = []
+        for graph, gone, known in zip(self.subgraphs, removed, values, strict=True):
+            tensors = list(graph.tensors)
+            for index, value in known.items():
+                tensors[index] = replace(
+                    tensors[index],
+                    signature=tensors[index].shape,
+                    buffer=len(model.buffers),
+                    is_constant=True,
+                    is_variable=False,
+                )
+                model.buffers.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            left = [op for i, op in enumerate(graph.operators) if i not in gone]
+            model.subgraphs.append(replace(graph, tensors=tensors, operators=left))
+        return model
 
     def signature(self, key: str | None) -> Signature:
         """The signature of that key, or by default the one that runtimes run.
@@ -227,14 +280,27 @@ class ModelFile:
     def _read_subgraph(self, table: Table) -> Subgraph:
         table.visit_text(SubgraphFields.NAME)
         return Subgraph(
-            tensors=[self._read_tensor(t) for t in table.tables(SubgraphFields.TENSORS)],
+            tensors=[
+                self._known_tensors.get(position) or self._read_tensor(position)
+                for position in table.positions(SubgraphFields.TENSORS)
+            ],
             inputs=table.integers(SubgraphFields.INPUTS),
             outputs=table.integers(SubgraphFields.OUTPUTS),
-            operators=[self._read_operator(t) for t in table.tables(SubgraphFields.OPERATORS)],
+            operators=[
+                self._known_operators.get(position) or self._read_operator(position)
+                for position in table.positions(SubgraphFields.OPERATORS)
+            ],
             table=table,
         )
 
-    def _read_tensor(self, table: Table) -> Tensor:
+    def _read_buffer(self, position: int) -> _Buffer:
+        table = Table(self._source, position)
+        if table.number(1, "<Q"):
+            raise ModelError("constants behind the FlatBuffer (over 2 GB) are not supported")
+        return table, table.vector(0, "<u1")
+
+    def _read_tensor(self, position: int) -> Tensor:
+        table = Table(self._source, position)
         type_number = table.number(TensorFields.TYPE, "<B")
         if type_number >= len(TENSOR_TYPES):
             raise ModelError(f"a tensor has the unknown type {type_number}")
@@ -284,7 +350,8 @@ class ModelFile:
         is_inside = len(head) <= places[0] and places[-1] <= len(data)
         return number == count and places == sorted(places) and is_inside
 
-    def _read_operator(self, table: Table) -> Operator:
+    def _read_operator(self, position: int) -> Operator:
+        table = Table(self._source, position)
         code = table.number(0, "<I")
         if code >= len(self._operator_names):
             raise ModelError("the file is damaged: an operator is of no kind")

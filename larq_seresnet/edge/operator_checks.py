@@ -21,6 +21,8 @@ _DIAGONALS = {"MATRIX_DIAG", "MATRIX_SET_DIAG"}
 _DIAGONAL_TYPES = {"float32", "int8", "int16", "int32", "int64", "uint8"}
 # Custom operators that runtimes have themselves.
 _CUSTOM = {"AudioSpectrogram", "Mfcc", "NumericVerify", "TFLite_Detection_PostProcess"}
+# These kernels make a handle of their output, whatever the file says it is.
+_MAKE_HANDLES = {"HASHTABLE", "VAR_HANDLE"}
 # Which input holds axes, of which other input.
 _REDUCTIONS = {"MEAN", "SUM", *(f"REDUCE_{name}" for name in ("ALL", "ANY", "MAX", "MIN", "PROD"))}
 _AXES = {"SPLIT": (0, 1), "SPLIT_V": (2, 0), "EXPAND_DIMS": (1, 0)}
@@ -114,7 +116,8 @@ def _wrong_type(node: _Node) -> str | None:
     others = sorted(types & {"string", "resource", "variant"})
     if others and node.name not in TAKE_TEXT:
         return f"a tensor of type {others[0]}"
-    if node.name in _COMPARISONS and node.outputs and node.outputs[0].type != "bool":
+    made = "bool" if node.name in _COMPARISONS else "resource"
+    if node.name in _COMPARISONS | _MAKE_HANDLES and node.outputs and node.outputs[0].type != made:
         return f"an output of type {node.outputs[0].type}"
     if node.name in _DIAGONALS and types - _DIAGONAL_TYPES:
         return f"a tensor of type {min(types - _DIAGONAL_TYPES)}"

@@ -58,8 +58,14 @@ class Folded:
     new: list[Added] = field(default_factory=list)
 
 
-def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
-    """The model without some operators, and with constants for some tensors.
+def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> ModelFile:
+    """The model without some operators, and with constants for some tensors; see `write`."""
+    data, start = write(model, folded, main)
+    return ModelFile(data, model, start)
+
+
+def write(model: ModelFile, folded: list[Folded], main: int = 0) -> tuple[bytes, int]:
+    """The bytes of the changed model, and where the old ones are in them.
 
     Args:
         model: The model.
@@ -76,10 +82,11 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
     def kept(table: Table, *fields: int) -> dict[int, int | None]:
         """Offset fields whose targets stay where they are."""
         targets = {field: table.target(field) for field in fields}
-        return {field: None if t is None else old - t for field, t in targets.items()}
+        start = model.place(table) - table.position
+        return {field: None if t is None else old - start - t for field, t in targets.items()}
 
-    buffers = [old - table.position for table in model.buffer_tables]
-    codes = [old - table.position for table in model.table.tables(ModelFields.OPERATOR_CODES)]
+    buffers = [old - place for place in model.buffer_places]
+    codes = [old - position for position in model.table.positions(ModelFields.OPERATOR_CODES)]
     code_of = {}
     for name in sorted({new.name for part in folded for new in part.added.values()}):
         code_of[name] = len(codes)
@@ -88,9 +95,9 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
     subgraphs = []
     for subgraph, part, data in zip(model.subgraphs, folded, constants, strict=True):
         if not part.removed:
-            subgraphs.append(old - subgraph.table.position)
+            subgraphs.append(old - model.place(subgraph.table))
             continue
-        tensors = [old - tensor.table.position for tensor in subgraph.tensors]
+        tensors = [old - model.place(tensor.table) for tensor in subgraph.tensors]
         for index, place in data.items():
             table = subgraph.tensors[index].table
             numbers = {
@@ -116,7 +123,7 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
             if i in part.added:
                 operators.append(_operator(writer, part.added[i], code_of))
             elif i not in part.removed:
-                operators.append(old - operator.table.position)
+                operators.append(old - model.place(operator.table))
         targets = {
             **kept(
                 subgraph.table, SubgraphFields.INPUTS, SubgraphFields.OUTPUTS, SubgraphFields.NAME
@@ -139,7 +146,8 @@ def rewrite(model: ModelFile, folded: list[Folded], main: int = 0) -> bytes:
         ModelFields.BUFFERS: writer.offsets(buffers),
     }
     version = {ModelFields.VERSION: model.table.number(ModelFields.VERSION, "<I")}
-    return writer.finish(writer.table(version, targets), b"TFL3")
+    content = writer.finish(writer.table(version, targets), b"TFL3")
+    return content, len(content) - old
 
 
 def _operator(writer: Writer, new: Replacement, code_of: dict[str, int]) -> int:

@@ -8,13 +8,14 @@ of a small set whose inputs are constants is evaluated here, and replaced by its
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flatbuffer import Table
 from larq_seresnet.edge.model_file import ModelFile, Subgraph
-from larq_seresnet.edge.rewrite import Folded, rewrite
+from larq_seresnet.edge.rewrite import Folded, rewrite, write
 
 # A packed bit becomes a float of 32, in up to eight steps, and a network has at least one byte of
 # bits for each; the floor is for small files. Only a hostile file asks for more.
@@ -31,15 +32,42 @@ class _UnsupportedError(Exception):
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A model whose constant subgraphs are constants.
+    """A model whose constant subgraphs are constants, not written yet.
 
     Attributes:
-        data: The bytes of a `.tflite` file.
+        origin: The model as it is in the file.
+        folded: What of it is replaced.
         operators: The names of the operators that are left, in all subgraphs.
     """
 
-    data: bytes
+    origin: ModelFile
+    folded: list[Folded]
     operators: list[str]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether anything is replaced."""
+        return any(part.removed for part in self.folded)
+
+    @cached_property
+    def model(self) -> ModelFile:
+        """The model with the constants; its bytes are still the old ones."""
+        if not self.is_changed:
+            return self.origin
+        removed, values = zip(*((part.removed, part.values) for part in self.folded), strict=True)
+        return self.origin.with_constants(removed, values)
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of a `.tflite` file."""
+        return write(self.origin, self.folded)[0] if self.is_changed else self.origin.data
+
+    def rewritten(self, further: list[Folded]) -> ModelFile:
+        """The model in which more is replaced; `further` numbers the operators of `model`."""
+        graphs = zip(self.origin.subgraphs, self.folded, further, strict=True)
+        folded = [_both(graph, first, second) for graph, first, second in graphs]
+        is_changed = any(part.removed for part in folded)
+        return rewrite(self.origin, folded) if is_changed else self.origin
 
 
 def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = None) -> Unpacked:
@@ -74,8 +102,23 @@ def unpack_constants(model: ModelFile, main: int = 0, max_bytes: int | None = No
         for i, operator in enumerate(subgraph.operators)
         if i not in part.removed
     ]
-    is_changed = main or any(part.removed for part in folded)
-    return Unpacked(rewrite(model, folded, main) if is_changed else model.data, operators)
+    if main:
+        model = rewrite(model, folded, main)
+        folded = [Folded() for _ in folded]
+    return Unpacked(model, folded, operators)
+
+
+def _both(graph: Subgraph, first: Folded, second: Folded) -> Folded:
+    """Two replacements, of which the second knows the operators that the first left."""
+    left = [number for number in range(len(graph.operators)) if number not in first.removed]
+    removed = first.removed | {left[number] for number in second.removed}
+    added = {left[number]: operator for number, operator in second.added.items()}
+    used = set(graph.outputs).union(*(operator.inputs for operator in added.values()))
+    for number, operator in enumerate(graph.operators):
+        if number not in removed:
+            used.update(operator.inputs)
+    values = {index: value for index, value in first.values.items() if index in used}
+    return Folded(removed, values, added, second.new)
 
 
 def _fold(model: ModelFile, subgraph: Subgraph, take: Callable[[int], None]) -> Folded:

@@ -7,7 +7,9 @@ from flatbuffers import flexbuffers
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.binarize import binarize
 from larq_seresnet.edge.flexbuffer import read_numbers, write_numbers
+from larq_seresnet.edge.fuse import fuse
 from larq_seresnet.edge.model_file import ModelFile
+from larq_seresnet.edge.unpack import unpack_constants
 from tests.edge.running import invoke, load
 from tools.edge.lce_files import RELU, SAME, Graph
 from tools.edge.seed_files import binary_layer, options, signs
@@ -34,12 +36,22 @@ def names(file: bytes) -> list[str]:
 )
 def test_a_binary_layer_is_equal_to_the_last_bit(library, fields):
     file = binary_layer(**fields)
-    binary = binarize(ModelFile(file))
+    binary = binarize(unpack_constants(ModelFile(file))).data
     assert names(binary) == ["LceQuantize", "LceBconv2d"]
     x = RANDOM.normal(size=(1, 6, 5, fields.get("channels", 20))).astype(np.float32)
     x[0, 0, 0, :3] = 0, -0.0, -1
     expected = invoke(load(library, file), x)
     assert np.array_equal(invoke(load(library, binary), x), expected)
+    assert np.array_equal(Interpreter(file).predict(x), expected)
+
+
+def test_what_follows_a_binary_layer_is_joined_with_it(library):
+    file = binary_layer(scaled=True)
+    joined = fuse(binarize(unpack_constants(ModelFile(file))))
+    assert names(joined) == ["LceQuantize", "EdgeBconv2d"]
+    x = RANDOM.normal(size=(1, 6, 5, 20)).astype(np.float32)
+    expected = invoke(load(library, file), x)
+    assert np.array_equal(invoke(load(library, joined), x), expected)
     assert np.array_equal(Interpreter(file).predict(x), expected)
 
 
@@ -50,7 +62,7 @@ def test_a_dense_layer_of_one_pixel_is_equal_to_the_last_bit(library):
     made = options("FullyConnected", keepNumDims=True)
     graph.builtin("FULLY_CONNECTED", [signs(graph, x), weights, -1], y, made)
     file = graph.finish([x], [y])
-    assert names(binarize(ModelFile(file))) == ["LceQuantize", "LceBconv2d"]
+    assert names(binarize(unpack_constants(ModelFile(file))).data) == ["LceQuantize", "LceBconv2d"]
     values = RANDOM.normal(size=(4, 1, 1, 33)).astype(np.float32)
     expected = np.concatenate([invoke(load(library, file), v[None]) for v in values])
     assert np.array_equal(Interpreter(file).predict(values), expected)
@@ -77,7 +89,7 @@ def test_a_dense_layer_of_one_pixel_is_equal_to_the_last_bit(library):
 )
 def test_what_is_not_binary_stays(fields):
     file = binary_layer(**fields)
-    assert binarize(ModelFile(file)) == file
+    assert binarize(unpack_constants(ModelFile(file))).data == file
 
 
 def test_options_are_written_as_flatbuffers_reads_them():
@@ -93,7 +105,7 @@ def test_signs_that_others_read_stay(library):
     sign = signs(graph, x)
     result = graph.builtin("ADD", [sign, x], graph.tensor((1, 4, 4, 8)), options("Add"))
     file = graph.finish([x], [result])
-    assert binarize(ModelFile(file)) == file
+    assert binarize(unpack_constants(ModelFile(file))).data == file
 
 
 def test_without_the_library_a_file_of_builtin_operators_runs(library, monkeypatch, tmp_path):

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -207,6 +208,36 @@ def test_a_forked_child_can_go_on(library):
         "print(os.waitpid(pid, 0)[1])\n"
     )
     assert python(code).stdout == "0\n"
+
+
+def test_threads_take_no_time_between_inferences(library):
+    """They look for new work for a while, and then sleep."""
+    model = Interpreter(Conv(size=(64, 64)).file(), threads=2)
+    model.predict(Conv(size=(64, 64)).example())
+    time.sleep(0.1)
+    start = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - start < 0.05
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux lists them")
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_on_one_cpu_no_thread_is_started(library, cpus):
+    available = sorted(os.sched_getaffinity(0))[:cpus]
+    if len(available) < cpus:
+        pytest.skip("needs two CPUs")
+    code = (
+        "import os, sys\n"
+        f"os.sched_setaffinity(0, {available})\n"
+        "from larq_seresnet.edge import Interpreter\n"
+        "from tools.edge.lce_files import Conv\n"
+        "def count(threads):\n"
+        "    model = Interpreter(Conv().file(), threads=threads)\n"
+        "    return len(os.listdir('/proc/self/task'))\n"
+        "count(1)\n"
+        "print(count(2) - count(1))\n"
+    )
+    assert python(code).stdout == f"{cpus - 1}\n"
 
 
 @pytest.mark.parametrize("threads", [0, -1, 65])

@@ -327,6 +327,17 @@ def test_a_variable_keeps_its_shape():
     refuse(changed(variables(), assigns_less), "another shape than the file says")
 
 
+@pytest.mark.parametrize("name", ["VAR_HANDLE", "HASHTABLE"])
+def test_a_handle_is_no_number(name):
+    """It would be read as one, beyond its end."""
+    graph = Graph()
+    x, y = graph.tensor((1, 5)), graph.tensor((1, 5))
+    made = "VarHandle" if name == "VAR_HANDLE" else "Hashtable"
+    handle = graph.builtin(name, [], graph.tensor((1, 5)), options(made))
+    graph.builtin("ADD", [x, handle], y, options("Add"))
+    refuse(graph.finish([x], [y]), f"{name} has an output of type float32")
+
+
 @pytest.mark.parametrize(
     "head",
     [(4, 20, 23, 26, 30), (3, 20, 23, 26, 31), (3, 20, 26, 23, 30), (3, 16, 23, 26, 30), (3, 20)],

@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from larq_seresnet.edge import Interpreter, interpreter
+from larq_seresnet.edge.model_file import ModelFile
 
 MODELS = Path(__file__).parents[2] / "tflite_models"
 
@@ -27,7 +28,8 @@ def predict(path: Path, images: np.ndarray, *, joined: bool) -> np.ndarray:
     """The probabilities of each image."""
     kept = interpreter.fuse, interpreter.binarize
     if not joined:
-        interpreter.fuse = interpreter.binarize = lambda model: model.data
+        interpreter.fuse = lambda model: model.data
+        interpreter.binarize = lambda unpacked: ModelFile(unpacked.data)
     try:
         return Interpreter(path).predict(images)
     finally:

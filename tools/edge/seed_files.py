@@ -289,6 +289,7 @@ def binary_layer(
     padding: int = VALID,
     weight: float = 1,
     outside: float | None = 1,
+    scaled: bool = False,
     **sign: float,
 ) -> bytes:
     """A convolution of signs of builtin operators alone, as the converter writes it.
@@ -305,6 +306,7 @@ def binary_layer(
         padding: The convolution's own.
         weight: What weights are that are not -1.
         outside: The padding's value; None leaves it out.
+        scaled: Whether a factor for each channel follows.
         sign: Of `signs`.
     """
     random, filters = np.random.default_rng(0), 18
@@ -326,8 +328,13 @@ def binary_layer(
     steps |= {"dilationHFactor": dilation[0], "dilationWFactor": dilation[1]}
     made = options("Conv2D", padding=padding, fusedActivationFunction=activation, **steps)
     constants = [weights, np.full(filters, bias, np.float32)]
-    result = graph.tensor((1, *((n - span) // s + 1 for n, span, s in axes), filters))
+    shape = (1, *((n - span) // s + 1 for n, span, s in axes), filters)
+    result = graph.tensor(shape)
     graph.builtin("CONV_2D", [y, *map(graph.constant, constants)], result, made)
+    if scaled:
+        factors = graph.constant(random.normal(size=filters).astype(np.float32))
+        like = graph.tensor(shape)
+        result = graph.builtin("MUL", [result, factors], like, options("Mul"))
     return graph.finish([x], [result])
 
 
@@ -484,6 +491,7 @@ def layers() -> list[bytes]:
         fuse(ModelFile(gated_block(channels=16, size=(5, 3), pad_values=0))),
         binary_layer(activation=RELU),
         binary_layer(stride=(2, 2), channels=16, bias=3),
+        binary_layer(scaled=True),
         packed_conv("lce", metadata=b'{"labels": ["a", "b"], "input_range": [0, 255]}')[0],
         packed_conv("litert", channels=5, dynamic_batch=True)[0],
         classifier(b'{"labels": ["a", "b", "c"]}'),

@@ -7,7 +7,8 @@ typedef struct EdgeThreads EdgeThreads;
 /* Does part `index` of the work; `worker` is below the number of threads and tells threads apart. */
 typedef void (*EdgeTask)(void *argument, int worker, int index);
 
-/* NULL where memory is short. A thread that cannot be started is done without. */
+/* NULL where memory is short. A thread that cannot be started is done without, and so are all but the
+ * caller's where there is one CPU. */
 EdgeThreads *edge_threads_create(int count);
 void edge_threads_destroy(EdgeThreads *threads);
 int edge_threads_count(const EdgeThreads *threads);
