@@ -196,6 +196,16 @@ def test_the_fused_network_learns_the_same(name, shards):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.abs(ours).max() + 1e-5)
 
 
+def test_the_fused_network_computes_in_bfloat16():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = SEResNet14Bin(width=16, input_shape=(8, 8, 3))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_allclose(fused(model)(images), model(images), atol=0.05)
+
+
 def test_a_batch_may_be_smaller_than_the_number_of_shards():
     model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)

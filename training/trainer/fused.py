@@ -150,10 +150,10 @@ class FusedConv(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve."""
-        kernel = tf.cast(self.conv.kernel, inputs.dtype)
+        kernel = tf.cast(self.conv.kernel, self.conv.compute_dtype)
         if self.conv.kernel_quantizer:
             kernel = self.conv.kernel_quantizer(kernel)
-        sums = kernels.conv2d(inputs, kernel, self.conv.strides, self._padding)
+        sums = kernels.conv2d(tf.cast(inputs, kernel.dtype), kernel, self.conv.strides, self._padding)
         return self.conv.activation(sums) if self._activated else sums
 
 
