@@ -153,7 +153,9 @@ class FusedConv(tf.keras.layers.Layer):
         kernel = tf.cast(self.conv.kernel, self.conv.compute_dtype)
         if self.conv.kernel_quantizer:
             kernel = self.conv.kernel_quantizer(kernel)
-        sums = kernels.conv2d(tf.cast(inputs, kernel.dtype), kernel, self.conv.strides, self._padding)
+        sums = kernels.conv2d(
+            tf.cast(inputs, kernel.dtype), kernel, self.conv.strides, self._padding
+        )
         return self.conv.activation(sums) if self._activated else sums
 
 
