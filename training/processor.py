@@ -1,7 +1,7 @@
 """What this CPU can do, and what TensorFlow is told about it before it is imported.
 
 `LARQ_SERESNET_CPU=avx2` makes of a larger x86 CPU one that has AVX2 alone, for TensorFlow's
-convolutions and for the compiled kernels: to measure what others have.
+convolutions, PyTorch and the compiled kernels: to measure what others have.
 """
 
 import os
@@ -65,7 +65,7 @@ def prepare() -> None:
     """
     try:
         if is_emulated():
-            os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+            os.environ.update(ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
     except ValueError as error:
         sys.exit(f"error: {error}")
     if platform.machine() in ("x86_64", "AMD64"):

@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet.models import SEResNet14Bin
+from training import processor
 from training.trainer import hardware
 
 
@@ -14,6 +15,22 @@ from training.trainer import hardware
 def test_every_core_gets_a_shard_unless_it_would_be_tiny(cores, batch_size, shards, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     assert hardware.shards(batch_size) == shards
+
+
+@pytest.mark.parametrize(
+    ("features", "onednn", "precision"),
+    [
+        ({"avx2", "avx512f"}, True, "float32"),
+        ({"avx512f", "avx512_bf16"}, True, "mixed_bfloat16"),
+        ({"avx512f", "amx_bf16"}, True, "mixed_bfloat16"),
+        ({"avx512f", "avx512_bf16"}, False, "float32"),  # Eigen's bfloat16 is slow
+    ],
+)
+def test_bfloat16_where_the_cpu_multiplies_it(features, onednn, precision, monkeypatch):
+    monkeypatch.setattr(processor, "features", lambda: frozenset(features))
+    monkeypatch.setattr(processor, "onednn", lambda: onednn)
+    assert hardware.precision("auto") == precision
+    assert hardware.precision("float32") == "float32"
 
 
 def test_without_kernels_the_network_is_fitted_itself():

@@ -113,12 +113,44 @@ def test_scale_shift(shape, add, options, dtype):
     assert_same(gradients(ours, inputs), gradients(reference, inputs), dtype)
 
 
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize(
+    ("shape", "outputs"),
+    [((3, 5, 7, 16), 32), ((2, 10, 6, 32), 16), ((5, 8, 8, 64), 64), ((1, 3, 3, 16), 48)],
+)
+def test_conv2d(shape, outputs, padding):
+    inputs = [draw(shape), draw((3, 3, shape[-1], outputs))]
+    ours = gradients(lambda x, kernel: kernels.conv2d(x, kernel, (1, 1), padding), inputs)
+    theirs = gradients(lambda x, kernel: tf.nn.conv2d(x, kernel, 1, padding), inputs)
+    for our, their in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(our, their, rtol=0, atol=3e-6 * np.abs(their).max())
+
+
+def test_sums_of_signs_are_exact():
+    x, kernel = sign(draw((4, 9, 9, 64))), sign(draw((3, 3, 64, 32)))
+    ours, theirs = kernels.conv2d(x, kernel, (1, 1), "SAME"), tf.nn.conv2d(x, kernel, 1, "SAME")
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_other_convolutions_are_tensorflows():
+    for x, kernel, stride in [
+        (draw((2, 5, 5, 3)), draw((3, 3, 3, 16)), 1),
+        (draw((2, 5, 5, 16)), draw((3, 3, 16, 16)), 2),
+        (draw((2, 5, 5, 16)), draw((1, 1, 16, 16)), 1),
+        (draw((2, 5, 5, 16), "bfloat16"), draw((3, 3, 16, 16), "bfloat16"), 1),
+    ]:
+        ours = kernels.conv2d(x, kernel, (stride, stride), "SAME")
+        assert_same([ours], [tf.nn.conv2d(x, kernel, stride, "SAME")], ours.dtype.name)
+
+
 def test_a_wrong_shape_is_an_error():
     x, channels = draw((2, 4, 4, 3)), draw((2, 3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="scale and shift"):
         kernels.scale_shift(x, draw((2, 4)), draw((2, 4)))
     with pytest.raises(tf.errors.InvalidArgumentError, match="shortcut"):
         kernels.scale_shift(x, channels, channels, [draw((2, 4, 4, 4))])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="with the channels of x"):
+        kernels.conv2d(draw((2, 4, 4, 32)), draw((3, 3, 16, 16)), (1, 1), "SAME")
 
 
 ODD = {"input_shape": (19, 26, 1), "mean": (128,), "variance": (4000,)}
@@ -129,6 +161,8 @@ NETWORKS = {
     "no attention": (SEResNet14Bin, {"fmb": False, "gate": None}, "probabilities"),
     # Rounding turns single signs round, after which deeper layers see other inputs.
     "fully binary": (SEResNet14Bin, {"activations": "binary"}, "block1_add2"),
+    "wide": (SEResNet14Bin, {"width": 16}, "probabilities"),
+    "wide, fully binary": (SEResNet14Bin, {"width": 16, "activations": "binary"}, "block1_add1"),
     "max pool": (SEResNet14Bin, {"stem": 4, **ODD}, "probabilities"),
     "max pool, fully binary": (
         SEResNet14Bin,
@@ -162,6 +196,16 @@ def test_the_fused_network_learns_the_same(name, shards):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-3 * np.abs(ours).max() + 1e-5)
 
 
+def test_the_fused_network_computes_in_bfloat16():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = SEResNet14Bin(width=16, input_shape=(8, 8, 3))
+    finally:
+        tf.keras.mixed_precision.set_global_policy("float32")
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_allclose(fused(model)(images), model(images), atol=0.05)
+
+
 def test_a_batch_may_be_smaller_than_the_number_of_shards():
     model = SEResNet14Bin(width=4, input_shape=(8, 8, 3))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
@@ -169,13 +213,10 @@ def test_a_batch_may_be_smaller_than_the_number_of_shards():
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-def test_every_normalization_of_the_network_is_fused():
+def test_every_normalization_and_convolution_of_the_network_is_fused():
     model = SEResNet14Bin(width=2, input_shape=(8, 8, 3), activations="binary")
     kinds = {type(layer).__name__ for layer in fused(model).layers}
-    assert "FusedBinaryConv" in kinds
-    assert not kinds & {"BatchNormalization", "SqueezeExcite", "Add"}
-    convolutions = [layer for layer in fused(model).layers if "Quant" in type(layer).__name__]
-    assert len(convolutions) == 4  # the first, two shortcuts and the dense layer
+    assert not kinds & {"BatchNormalization", "SqueezeExcite", "Add", "QuantConv2D"}
 
 
 def test_frozen_normalizations_keep_their_statistics():

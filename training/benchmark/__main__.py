@@ -10,7 +10,7 @@ plain-onednn                   the same with oneDNN, which TensorFlow leaves off
 torch-float32, torch-bfloat16  the same network in PyTorch, where that is installed
 fit-input, plain-input         the input pipelines alone
 
-With `LARQ_SERESNET_CPU=avx2` all variants do with AVX2 (but PyTorch, which uses oneDNN's alone).
+With `LARQ_SERESNET_CPU=avx2` all variants do with AVX2.
 Ratios are medians of the ratios within a round. An epoch is one of the whole data set: its training
 steps, the evaluation after it and whatever else it takes, from the rates that were measured.
 """

@@ -149,9 +149,18 @@ void WithConstant(bool flag, const Work& work) {
   flag ? work(std::true_type()) : work(std::false_type());
 }
 
+// The value or 0, without a branch that would keep the loop around it from being vectorized.
+float Where(bool condition, float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, sizeof(bits));
+  bits &= -uint32_t{condition};
+  std::memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 template <bool kRectify>
 float Rectified(float value) {
-  return kRectify && value < 0.0f ? 0.0f : value;
+  return kRectify ? Where(!(value < 0.0f), value) : value;
 }
 
 // The coefficients of the channels of the lanes from `block` on.
@@ -277,7 +286,7 @@ class ChannelSumsGrad : public ChannelKernel {
               const float value = V::Load(from[offset + i]);
               const float of_sums = s.value[i] + 2.0f * value * q.value[i];
               to[offset + i] = V::Store(V::Load(above[offset + i]) +
-                                        (rectified && value <= 0.0f ? 0.0f : of_sums));
+                                        Where(!rectified || !(value <= 0.0f), of_sums));
             }
           });
         }
@@ -348,7 +357,7 @@ class ScaleShift : public ScaleShiftKernel {
               float value = Rectified<rectifies_x>(V::Load(from[offset + i]));
               value = value * a.value[i] + b.value[i];
               if (adds) value += V::Load(shortcut[offset + i]);
-              if (rectifies) value = value > 0.0f ? value : 0.0f;
+              if (rectifies) value = Where(value > 0.0f, value);
               to[offset + i] = V::Store(value);
               if (gives_signs) sign[inside + i] = value >= 0.0f ? one : minus_one;
             }
@@ -427,21 +436,21 @@ class ScaleShiftGrad : public ScaleShiftKernel {
           Sums<kWidth> of_scale, of_shift;
           layout.ForSpans(image, block, [&](int64_t offset, int64_t h) {
             const int64_t inside = frame.Displacement(layout, image, h) + offset;
+#pragma GCC ivdep  // more maps than the compiler would check for overlap
             for (int i = 0; i < kWidth; ++i) {
               float gradient = V::Load(first[offset + i]);
               if (gave_copies) gradient += V::Load(second[offset + i]);
               const float value = V::Load(outcome[offset + i]);
               if (gave_signs) {
-                const float passing = V::Load(sign[inside + i]);  // a load on condition is slow
-                gradient += std::abs(value) <= 1.0f ? passing : 0.0f;
+                gradient += Where(std::abs(value) <= 1.0f, V::Load(sign[inside + i]));
               }
-              if (rectified) gradient = value > 0.0f ? gradient : 0.0f;
+              if (rectified) gradient = Where(value > 0.0f, gradient);
               const float input = Rectified<rectified_x>(V::Load(from[offset + i]));
               of_shift.value[i] += gradient;
               of_scale.value[i] += gradient * input;
               if (adds) shortcut[offset + i] = V::Store(gradient);
               const float of_input = gradient * a.value[i];
-              to[offset + i] = V::Store(rectified_x && input <= 0.0f ? 0.0f : of_input);
+              to[offset + i] = V::Store(Where(!rectified_x || !(input <= 0.0f), of_input));
             }
           });
           of_scale.AddTo(scales + at, block, layout.channels);

@@ -100,7 +100,9 @@ class Config(Hyperparameters):
     distill_weight: float = flag(1.0, "the teacher's share of the targets, the labels' is the rest")
     distill_temperature: float = flag(1.0, "divides the teacher's logits")
     seed: int = flag(0, "of the weights, the order of the images and their augmentation")
-    precision: Precision = flag("auto", "auto: mixed_bfloat16 on CPUs with AMX, else float32")
+    precision: Precision = flag(
+        "auto", "auto: mixed_bfloat16 on CPUs that multiply it (AMX, AVX512-BF16), else float32"
+    )
     kernels: Kernels = flag(
         "auto",
         "fused: our own C++ between the convolutions; keras: layer by layer; auto: fused on "

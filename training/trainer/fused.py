@@ -131,23 +131,31 @@ class FusedNorm(tf.keras.layers.Layer):
             average.assign_sub((average - value) * (1 - self.norm.momentum))
 
 
-class FusedBinaryConv(tf.keras.layers.Layer):
-    """A convolution whose input is signs in their frame already.
+class FusedConv(tf.keras.layers.Layer):
+    """A convolution by the compiled kernels, whose input needs no quantizer any more.
 
     Args:
         conv: The Larq layer whose variables to use.
+        padding: "VALID" for signs in their frame, else the layer's.
         activated: Whether its activation function is applied.
     """
 
-    def __init__(self, conv: lq.layers.QuantConv2D, *, activated: bool, **kwargs: Any) -> None:
+    def __init__(
+        self, conv: lq.layers.QuantConv2D, padding: str, *, activated: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(autocast=False, **kwargs)
         self.conv = conv
+        self._padding = padding
         self._activated = activated
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Convolve."""
-        kernel = self.conv.kernel_quantizer(tf.cast(self.conv.kernel, inputs.dtype))
-        sums = tf.nn.conv2d(inputs, kernel, self.conv.strides, "VALID")
+        kernel = tf.cast(self.conv.kernel, self.conv.compute_dtype)
+        if self.conv.kernel_quantizer:
+            kernel = self.conv.kernel_quantizer(kernel)
+        sums = kernels.conv2d(
+            tf.cast(inputs, kernel.dtype), kernel, self.conv.strides, self._padding
+        )
         return self.conv.activation(sums) if self._activated else sums
 
 
@@ -184,9 +192,11 @@ class _Rewriting:
         inputs = [self._output(parent) for parent in _parents(layer)]
         if _has_binary_input(layer) and _parents(layer)[0].name in self._signs:
             activated = not self._norm_rectifies(layer)
-            conv = FusedBinaryConv(layer, activated=activated, name=f"fused_{layer.name}")
+            conv = FusedConv(layer, "VALID", activated=activated, name=f"fused_{layer.name}")
             return [[conv(shard) for shard in self._signs[_parents(layer)[0].name]]]
         inputs = _alike(inputs, split=isinstance(layer, _PER_IMAGE))
+        if _is_plain(layer):
+            layer = FusedConv(layer, layer.padding.upper(), name=f"fused_{layer.name}")
         return [[layer(x if len(x) > 1 else x[0]) for x in map(list, zip(*inputs, strict=True))]]
 
     def _call_norm(
@@ -288,6 +298,18 @@ def _parents(layer: tf.keras.layers.Layer) -> list[tf.keras.layers.Layer]:
 def _keeps_channels(layer: tf.keras.layers.Layer) -> bool:
     """Whether the layer is squeeze-and-excitation, and not of a pruned network, which pads."""
     return isinstance(layer, SqueezeExcite) and not any(layer.padding)
+
+
+def _is_plain(layer: tf.keras.layers.Layer) -> bool:
+    """Whether the layer does no more than convolve, but for its kernel's quantizer."""
+    return (
+        isinstance(layer, lq.layers.QuantConv2D)
+        and not layer.input_quantizer
+        and not layer.use_bias
+        and layer.pad_values == 0
+        and layer.dilation_rate == (1, 1)
+        and layer.groups == 1
+    )
 
 
 def _has_binary_input(layer: tf.keras.layers.Layer) -> bool:

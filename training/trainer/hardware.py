@@ -31,7 +31,8 @@ def precision(name: Precision) -> Precision:
     if name != "auto":
         return name
     # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
-    return "mixed_bfloat16" if "amx_bf16" in processor.features() else "float32"
+    multiplies = processor.features() & {"amx_bf16", "avx512_bf16"} and processor.onednn()
+    return "mixed_bfloat16" if multiplies else "float32"
 
 
 def kernels_to_use(name: Kernels) -> Kernels:
