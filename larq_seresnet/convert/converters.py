@@ -5,6 +5,7 @@ from typing import Any
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.console import silence
+from larq_seresnet.convert import keras_models
 from larq_seresnet.errors import ConversionError
 
 NAMES = {"lce": "LCE", "litert": "TensorFlow Lite", "int8": "TensorFlow Lite"}
@@ -29,7 +30,7 @@ def run_converter(model: tf.keras.Model, target: str) -> bytes:
         raise ConversionError(f"the model's input shape must be known but for the batch: {shapes}")
     function = tf.function(lambda *args: model(args if len(args) > 1 else args[0], training=False))
     try:
-        with silence():
+        with silence(), keras_models.quantized_kernels(model):
             traced = function.get_concrete_function(*specs)
             return _lce(traced) if target == "lce" else _litert(traced, quantize=target == "int8")
     except Exception as error:  # the converters raise whatever their MLIR passes report

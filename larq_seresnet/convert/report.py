@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, replace
 
-from larq_seresnet._tensorflow import lq
+from larq_seresnet._tensorflow import lq, tf
 from larq_seresnet.convert import converters, keras_models
 from larq_seresnet.convert.conversion import Conversion
 from larq_seresnet.convert.graph import Graph, Tensor, TensorType
@@ -56,7 +56,8 @@ class Comparison:
         float32: TensorFlow Lite's file, with float32 weights.
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
-        larq_summary: The weights as Larq counts them; there is no such file.
+        larq_summary: The weights as Larq counts them; there is no such file. `None` where Larq's
+            summary fails: of quantizers that do not tell their bits, or of films.
         change: What the rounding of float weights changed.
     """
 
@@ -66,7 +67,7 @@ class Comparison:
     float32: int
     lce: int
     dynamic_range_int8: int
-    larq_summary: int
+    larq_summary: int | None
     change: Change | None
 
 
@@ -136,9 +137,16 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
         len(own["litert"]),
         len(own["lce"]),
         len(converters.run_converter(conversion.model, "int8")),
-        int(lq.models.ModelProfile(conversion.model).memory / 8),
+        _larq_summary(conversion.model),
         conversion.change,
     )
+
+
+def _larq_summary(model: tf.keras.Model) -> int | None:
+    try:
+        return int(lq.models.ModelProfile(model).memory / 8)
+    except (NotImplementedError, TypeError):
+        return None
 
 
 def as_json(comparison: Comparison) -> str:
@@ -169,5 +177,6 @@ def as_table(comparison: Comparison) -> str:
         ("dynamic-range int8 (TensorFlow Lite's converter)", comparison.dynamic_range_int8),
         ("Larq's summary (weights, no file)", comparison.larq_summary),
     ):
-        lines.append(f"{count:9,} {count / total:6.2f}  {name}")
+        if count is not None:
+            lines.append(f"{count:9,} {count / total:6.2f}  {name}")
     return "\n".join(lines)
