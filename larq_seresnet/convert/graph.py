@@ -167,11 +167,14 @@ class Graph:
         self.outputs = [new if t is old else t for t in self.outputs]
 
     def constant_part(self) -> "Graph":
-        """What reads constants only: a graph of its own, which gives what the others read of it."""
+        """What reads constants only: a graph of its own, which gives what the others read of it.
+
+        But for DEQUANTIZE, which interpreters do once themselves.
+        """
         computed: set[Tensor | None] = set(self.inputs)
         operators = []
         for operator in self.operators:
-            if computed.intersection(operator.inputs):
+            if operator.name == "DEQUANTIZE" or computed.intersection(operator.inputs):
                 computed.update(operator.outputs)
             else:
                 operators.append(operator)
