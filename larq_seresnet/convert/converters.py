@@ -5,6 +5,7 @@ from typing import Any
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.console import silence
+from larq_seresnet.convert import keras_models
 from larq_seresnet.errors import ConversionError
 
 NAMES = {"lce": "LCE", "litert": "TensorFlow Lite", "int8": "TensorFlow Lite"}
@@ -29,14 +30,31 @@ def run_converter(model: tf.keras.Model, target: str) -> bytes:
         raise ConversionError(f"the model's input shape must be known but for the batch: {shapes}")
     function = tf.function(lambda *args: model(args if len(args) > 1 else args[0], training=False))
     try:
-        with silence():
+        with silence(), keras_models.quantized_kernels(model):
             traced = function.get_concrete_function(*specs)
             return _lce(traced) if target == "lce" else _litert(traced, quantize=target == "int8")
     except Exception as error:  # the converters raise whatever their MLIR passes report
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise ConversionError(
-            f"{NAMES[target]}'s converter cannot convert the model: {reason}"
+            f"{NAMES[target]}'s converter cannot convert the model: {reason}{_hint(model, target)}"
         ) from error
+
+
+def _hint(model: tf.keras.Model, target: str) -> str:
+    """What to do about a model that a converter does not take, where that is known."""
+    recurrent = [m for m in model.submodules if isinstance(m, tf.keras.layers.RNN)]
+    if stateful := [layer.name for layer in recurrent if layer.stateful]:
+        keep = "keep their" if len(stateful) > 1 else "keeps its"
+        return (
+            f" ({', '.join(stateful)} {keep} state from call to call, which a file does not: "
+            "build the model with stateful=False)"
+        )
+    if target == "lce" and (loops := [layer.name for layer in recurrent if not layer.unroll]):
+        return (
+            f" (it does not take every loop: build {', '.join(loops)} with unroll=True, or convert "
+            "for litert)"
+        )
+    return ""
 
 
 def _lce(function: Any) -> bytes:

@@ -166,6 +166,22 @@ class Graph:
             operator.inputs = [new if t is old else t for t in operator.inputs]
         self.outputs = [new if t is old else t for t in self.outputs]
 
+    def constant_part(self) -> "Graph":
+        """What reads constants only: a graph of its own, which gives what the others read of it.
+
+        But for DEQUANTIZE, which interpreters do once themselves.
+        """
+        computed: set[Tensor | None] = set(self.inputs)
+        operators = []
+        for operator in self.operators:
+            if operator.name == "DEQUANTIZE" or computed.intersection(operator.inputs):
+                computed.update(operator.outputs)
+            else:
+                operators.append(operator)
+        read = {t for op in self.operators if op not in operators for t in op.inputs}
+        results = [t for op in operators for t in op.outputs if t in read or t in self.outputs]
+        return Graph([], results, operators)
+
     def rewrite(self, change: Callable[["Graph", Operator], None], *names: str) -> None:
         """Let `change` look at every operator of these names; remove what nothing needs then."""
         for operator in list(self.operators):

@@ -1,6 +1,7 @@
 """What the converter needs of Keras models: float32 copies, logits, gates and batch norms."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,28 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model
     return to_float32(model)
+
+
+@contextlib.contextmanager
+def quantized_kernels(model: tf.keras.Model) -> Iterator[None]:
+    """Let Larq's layers read their kernels quantized, once for all.
+
+    Else the graph has the quantizers' operators in front of its kernels. The converters compute
+    them, but not those of the largest kernels (151 MB): TensorFlow Lite's leaves them in the file
+    for each inference, and LCE's fails.
+    """
+    kind = lq.quantized_variable.QuantizedVariable
+    kernels = [x for x in model.weights if isinstance(x, kind)]
+    quantizers = [kernel.quantizer for kernel in kernels]
+    try:
+        for kernel in kernels:
+            if kernel.quantizer is not None:
+                value = tf.Variable(kernel.quantizer(kernel.latent_variable), trainable=False)
+                kernel.quantizer = lambda _, value=value: value.read_value()
+        yield
+    finally:
+        for kernel, quantizer in zip(kernels, quantizers, strict=True):
+            kernel.quantizer = quantizer
 
 
 def names(model: tf.keras.Model) -> tuple[list[str], list[str]]:

@@ -1,14 +1,16 @@
 """Where the bytes of a `.tflite` file are, and what each kernel is stored as."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, replace
 
-from larq_seresnet._tensorflow import lq
+from larq_seresnet._tensorflow import lq, tf
 from larq_seresnet.convert import converters, keras_models
 from larq_seresnet.convert.conversion import Conversion
 from larq_seresnet.convert.graph import Graph, Tensor, TensorType
 from larq_seresnet.convert.pack import Kernel
 from larq_seresnet.convert.verify import Change
+from larq_seresnet.errors import ConversionError
 
 _KERNELS = {
     "CONV_3D",
@@ -47,7 +49,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A file's sizes beside those of others of the same network.
+    """A file's sizes beside those of others of the same network, where these can be made.
 
     Attributes:
         file: The converted file.
@@ -56,17 +58,18 @@ class Comparison:
         float32: TensorFlow Lite's file, with float32 weights.
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
-        larq_summary: The weights as Larq counts them; there is no such file.
+        larq_summary: The weights as Larq counts them; there is no such file. It fails of quantizers
+            that do not tell their bits, and of films.
         change: What the rounding of float weights changed.
     """
 
     file: Sizes
     kernels: list[Kernel]
     operators: int
-    float32: int
-    lce: int
-    dynamic_range_int8: int
-    larq_summary: int
+    float32: int | None
+    lce: int | None
+    dynamic_range_int8: int | None
+    larq_summary: int | None
     change: Change | None
 
 
@@ -121,10 +124,12 @@ def _is_unpacked(graph: Graph, tensor: Tensor | None) -> bool:
 
 def compare_sizes(conversion: Conversion, target: str) -> Comparison:
     """Convert the same network with the other converters, and take the files' sizes."""
-    own = {target: conversion.unpacked}
-    for other in {"lce", "litert"} - {target}:
-        own[other] = converters.run_converter(conversion.model, other)
     model = conversion.model
+    own: dict[str, int | None] = {target: len(conversion.unpacked)}
+    for other in {"lce", "litert", "int8"} - {target}:
+        own[other] = None
+        with contextlib.suppress(ConversionError):
+            own[other] = len(converters.run_converter(model, other))
     kernels = [
         replace(kernel, name=keras_models.layer_name(model, kernel.name))
         for kernel in conversion.kernels
@@ -133,12 +138,19 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
         sizes(conversion.graph, len(conversion.file)),
         kernels,
         sum(len(part.operators) for part in conversion.graph.parts()),
-        len(own["litert"]),
-        len(own["lce"]),
-        len(converters.run_converter(conversion.model, "int8")),
-        int(lq.models.ModelProfile(conversion.model).memory / 8),
+        own["litert"],
+        own["lce"],
+        own["int8"],
+        _larq_summary(model),
         conversion.change,
     )
+
+
+def _larq_summary(model: tf.keras.Model) -> int | None:
+    try:
+        return int(lq.models.ModelProfile(model).memory / 8)
+    except (NotImplementedError, TypeError):
+        return None
 
 
 def as_json(comparison: Comparison) -> str:
@@ -169,5 +181,6 @@ def as_table(comparison: Comparison) -> str:
         ("dynamic-range int8 (TensorFlow Lite's converter)", comparison.dynamic_range_int8),
         ("Larq's summary (weights, no file)", comparison.larq_summary),
     ):
-        lines.append(f"{count:9,} {count / total:6.2f}  {name}")
+        if count is not None:
+            lines.append(f"{count:9,} {count / total:6.2f}  {name}")
     return "\n".join(lines)

@@ -159,7 +159,7 @@ class Reference:
         ties = self._ties(graph, ~agree) if not agree.all() else 0
         deviating = int((~agree).sum()) - ties
         error = float(errors[agree].max(initial=0.0))
-        values = sum(math.prod(x.shape) for x in _compared(graph))
+        values = sum(math.prod(x.shape) for x in _decided(graph))
         result = Verification(len(errors), deviating, ties, error, values)
         if deviating > result.may_deviate(binary_activations=True):
             result = replace(result, excused=self._excused(graph, agree))
@@ -181,13 +181,21 @@ class Reference:
     def _run(
         self, graph: Graph, outputs: list[Tensor], images: Sequence[np.ndarray]
     ) -> list[np.ndarray]:
-        """What a file of the graph gives that has these outputs."""
+        """What a file of the graph gives that has these outputs, unpacked once for all images."""
         part = replace(graph, outputs=outputs, input_names=[], output_names=[])
-        file = writer.to_bytes(part)
-        if not _compared(graph):  # else other roundings could turn other signs than the file's
-            with contextlib.suppress(ModelError):  # what an interpreter would do for every image
+        if not _decided(graph):
+            file = writer.to_bytes(part)
+            with contextlib.suppress(ModelError):
                 file = unpack_constants(ModelFile(file)).data
-        return run(file, self._target, images)
+            return run(file, self._target, images)
+        # As constants, kernels would have other operators, whose rounding turns other signs.
+        constant = part.constant_part()
+        if self._target != "litert" or not constant.outputs:
+            return run(writer.to_bytes(part), self._target, images)
+        fixed = run(writer.to_bytes(constant), self._target, [])
+        part.operators = [op for op in part.operators if op not in constant.operators]
+        part.inputs = [*part.inputs, *constant.outputs]
+        return run(writer.to_bytes(part), self._target, images, fixed)
 
     def _excused(self, graph: Graph, agree: np.ndarray) -> int:
         """How many images deviate since rounding turned a sign."""
@@ -199,8 +207,8 @@ class Reference:
         sums = keras_models.values(
             self._model, [pair.sums for pair in pairs], [x[chosen] for x in self._images]
         )
-        found = self._run(graph, [pair.signs for pair in pairs], [x[chosen] for x in self._given])
-        return signs.excused(sums, found, agree[chosen])
+        found = self._run(graph, [pair.values for pair in pairs], [x[chosen] for x in self._given])
+        return signs.excused([pair.quantizer for pair in pairs], sums, found, agree[chosen])
 
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
@@ -228,13 +236,13 @@ def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
 
 def _gate_inputs(graph: Graph) -> list[Tensor]:
     """What is compared with 0 for one value per channel."""
-    return [x for x in _compared(graph) if x.shape[1:-1] == (1, 1)]
+    return [x for x in _decided(graph, "GREATER_EQUAL", "LceQuantize") if x.shape[1:-1] == (1, 1)]
 
 
-def _compared(graph: Graph) -> list[Tensor]:
-    """What is compared with 0."""
-    comparisons = [op for op in graph.operators if op.name in ("GREATER_EQUAL", "LceQuantize")]
-    return [x for op in comparisons if (x := op.inputs[0]) is not None]
+def _decided(graph: Graph, *names: str) -> list[Tensor]:
+    """What operators read of which rounding can turn the result; those of these names."""
+    operators = [op for op in graph.operators if op.name in (names or signs.DECIDES)]
+    return [x for op in operators if (x := op.inputs[0]) is not None]
 
 
 def _before_softmax(graph: Graph, output: Tensor) -> Tensor:

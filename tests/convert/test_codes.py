@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet.convert import codes, convert, graph, run_conversion
+from larq_seresnet.convert import codes, convert, converters, graph, run_conversion
 from larq_seresnet.convert.pack import pack
 from larq_seresnet.edge import Interpreter
 from larq_seresnet.edge.model_file import ModelFile
@@ -193,3 +193,24 @@ def test_ternary_weights_and_binary_activations_keep_their_signs(target):
     images = RNG.normal(size=(200, 12, 12, 16)).astype(np.float32)
     facts = graph.parse(convert(model, target, images=images)).metadata["larq_seresnet"]
     assert json.loads(facts)["deviating_images"] <= 2
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_kernel_is_quantized_once_and_not_by_the_file(target):
+    """Converters do not compute a quantizer's operators in front of large kernels."""
+    seen = []
+
+    def scaled_sign(x):  # as larq-zoo's DoReFaNet has it
+        seen.append(tf.executing_eagerly())
+        return lq.math.sign(x) * tf.reduce_mean(tf.abs(x))
+
+    layer = lq.layers.QuantDense(300, kernel_quantizer=scaled_sign, use_bias=False)
+    model = tf.keras.Sequential([layers.Input((200,)), layer])
+    quantizer, expected = layer.kernel.quantizer, np.abs(layer.kernel.numpy()).mean()
+    seen.clear()
+    work = graph.parse(converters.run_converter(model, target))
+    assert seen == [True]
+    assert [operator.name for operator in work.operators] == ["FULLY_CONNECTED"]
+    found = np.unique(work.operators[0].constant(1))
+    np.testing.assert_allclose(found, [-expected, expected], rtol=1e-6)
+    assert layer.kernel.quantizer is quantizer

@@ -1,11 +1,21 @@
 """Recurrent layers around binary convolutions, as for keywords and gestures: loops in the file."""
 
+import json
+
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet.convert import graph, keras_models, run_conversion, writer
+from larq_seresnet.convert import (
+    ConversionError,
+    convert,
+    graph,
+    keras_models,
+    run_conversion,
+    writer,
+)
+from larq_seresnet.convert import __main__ as command
 from larq_seresnet.edge import Interpreter
 
 TARGETS = ("lce", "litert")
@@ -95,3 +105,38 @@ def test_writing_what_was_read_changes_nothing():
     images = np.random.default_rng(0).normal(size=(9, 20, 10, 4)).astype(np.float32)
     file = run_conversion(_keywords(RECURRENT["a sequence"]()), "litert", images=images).file
     assert writer.to_bytes(graph.parse(file)) == file
+
+
+def _loop_upon_loop():
+    return tf.keras.Sequential(
+        [
+            layers.Input((20, 10)),
+            lq.layers.QuantConv1D(32, 3, **BINARY),
+            layers.LSTM(8, return_sequences=True, name="lower"),
+            layers.Bidirectional(layers.GRU(8), name="upper"),
+        ]
+    )
+
+
+def test_loops_that_lce_does_not_take_are_named_and_reported_without(tmp_path, capfd):
+    model = _loop_upon_loop()
+    with pytest.raises(ConversionError, match=r"\(it .*: build lower, .* for litert\)") as error:
+        convert(model, "lce")
+    assert len(str(error.value).splitlines()) == 1
+    model.save(tmp_path / "model.keras")
+    file = tmp_path / "model.tflite"
+    arguments = [str(tmp_path / "model.keras"), "--target", "litert", "--out", str(file)]
+    assert command.main([*arguments, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["lce"] is None
+    images = np.random.default_rng(0).normal(size=(9, 20, 10)).astype(np.float32)
+    expected = model.predict(images, verbose=0)
+    np.testing.assert_allclose(Interpreter(file).predict(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_layer_that_keeps_its_state_is_named(target):
+    model = tf.keras.Sequential(
+        [layers.Input((20, 10), batch_size=1), layers.GRU(8, stateful=True, name="memory")]
+    )
+    with pytest.raises(ConversionError, match=r"memory keeps its state .* stateful=False"):
+        convert(model, target)

@@ -25,13 +25,17 @@ def _sums(*shape):
     return np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
 
 
+def _excused(sums, found, quantizer=lambda z: z >= 0):
+    return signs.excused([quantizer] * len(sums), sums, found, AGREE)
+
+
 def test_a_sign_of_a_sum_that_is_zero_but_for_rounding():
     first, second = _sums(4, 4, 5), _sums(2, 2, 5)
     first[0, 1, 2, 3] = 1e-6
     found = [first >= 0, second >= 0]
     found[0][0, 1, 2, 3] = False
     found[1][0] ^= True  # what follows may be anything
-    assert signs.excused([first, second], found, AGREE) == 1
+    assert _excused([first, second], found) == 1
 
 
 def test_signs_of_other_sums_excuse_nothing():
@@ -40,12 +44,12 @@ def test_signs_of_other_sums_excuse_nothing():
     first[0, 0, 0, 0] = 0.5
     found = [first >= 0, second >= 0]
     found[0][0, 1, 2, 3] = found[0][0, 0, 0, 0] = False
-    assert signs.excused([first, second], found, AGREE) == 0
+    assert _excused([first, second], found) == 0
 
 
 def test_an_image_without_other_signs_is_not_excused():
     sums = _sums(4, 4, 5)
-    assert signs.excused([sums], [sums >= 0], AGREE) == 0
+    assert _excused([sums], [sums >= 0]) == 0
 
 
 def test_channels_that_are_turned_round_in_all_images():
@@ -54,18 +58,31 @@ def test_channels_that_are_turned_round_in_all_images():
     found = sums >= 0
     found[0, 1, 2, 3] = False
     found[..., 7] ^= True
-    assert signs.excused([sums], [found], AGREE) == 1
+    assert _excused([sums], [found]) == 1
     negative = np.pad(~found, [(0, 0)] * 3 + [(0, 24)])
     words = np.packbits(negative, axis=-1, bitorder="little").view(np.int32)
-    assert signs.excused([sums], [words], AGREE) == 1
+    assert _excused([sums], [words]) == 1
 
 
-def _residual():
+def test_a_value_next_to_the_threshold_of_a_quantizer_of_more_bits():
+    def quantizer(z):
+        return np.rint(3 * np.clip(z, 0, 1))
+
+    sums = np.abs(_sums(4, 4, 5))
+    sums[0, 1, 2, 3] = 0.5 + 1e-7
+    found = quantizer(sums)
+    found[0, 1, 2, 3] = 1
+    assert _excused([sums], [found], quantizer) == 1
+    found[0, 1, 2, 3] = 3  # the next but one
+    assert _excused([sums], [found], quantizer) == 0
+
+
+def _residual(quantizer="ste_sign"):
     """Sums that are no whole numbers, as those of residual networks."""
     image = x = tf.keras.Input((12, 12, 32))
     for _ in range(3):
         y = lq.layers.QuantConv2D(
-            32, 3, padding="same", input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+            32, 3, padding="same", input_quantizer=quantizer, kernel_quantizer="ste_sign"
         )(x)
         x = tf.keras.layers.Add()([x, tf.keras.layers.BatchNormalization()(y)])
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
@@ -73,13 +90,14 @@ def _residual():
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_all_quantizers_are_found_in_the_file(target):
-    model = _residual()
+@pytest.mark.parametrize("quantizer", ["ste_sign", "dorefa_quantizer"])
+def test_all_quantizers_are_found_in_the_file(target, quantizer):
+    model = _residual(quantizer)
     work = graph.parse(converters.run_converter(model, target))
     fold.fold(work)
     exact.keep_signs(work, [], keras_models.norms(model))
     pairs = signs.quantized(work, model)
-    assert len(pairs) == len(verify._compared(work)) == 3
+    assert len(pairs) == len(verify._decided(work)) == 3
 
 
 @pytest.mark.parametrize("target", TARGETS)

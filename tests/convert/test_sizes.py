@@ -1,6 +1,8 @@
 """What width 16 and 64 take: the operators and the bytes, as they were when this was written."""
 
+import larq as lq
 import pytest
+import tensorflow as tf
 
 from larq_seresnet.convert import run_conversion
 from larq_seresnet.convert.report import as_table, compare_sizes
@@ -113,3 +115,15 @@ def test_comparison_with_other_files(network, pictures):
     table = as_table(comparison)
     assert f"{comparison.file.packed_weights:,}" in table
     assert f"{comparison.float32:,}" in table
+
+
+def test_the_report_of_a_model_that_larqs_summary_does_not_take(pictures):
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((32, 32, 3)),
+            lq.layers.QuantConv2D(8, 3, kernel_quantizer=lambda x: lq.math.sign(x)),
+        ]
+    )
+    comparison = compare_sizes(run_conversion(model, "litert", images=pictures[:9]), "litert")
+    assert comparison.larq_summary is None
+    assert "Larq's summary" not in as_table(comparison)
