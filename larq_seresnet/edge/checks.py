@@ -86,6 +86,8 @@ def _check_indices(subgraph: Subgraph) -> None:
     for operator in subgraph.operators:
         # Runtimes crash where a builtin operator lacks an input that it needs.
         needed = 0 if operator.is_custom else _NEEDED.get(operator.name, len(operator.inputs))
+        if len(operator.inputs) < needed:
+            raise ModelError(f"{operator.name} has {len(operator.inputs)} inputs")
         required += [*operator.inputs[:needed], *operator.outputs]
         optional += [*operator.inputs[needed:], *operator.intermediates]
     if any(not 0 <= i < count for i in required) or any(not -1 <= i < count for i in optional):
@@ -101,8 +103,9 @@ def _check_order(subgraph: Subgraph) -> None:
     given = {i for i, tensor in enumerate(tensors) if tensor.is_constant or tensor.is_variable}
     given.update(subgraph.inputs)
     computed: set[int] = set()
-    # A constant without elements has no bytes either, and looks like what is to be computed.
-    known = given | {i for i, tensor in enumerate(tensors) if 0 in tensor.shape}
+    # A constant without elements has no bytes either, and looks like what is to be computed; but
+    # for strings, whose bytes say that there are none.
+    known = given | {i for i, x in enumerate(tensors) if 0 in x.shape and x.type != "string"}
     for operator in subgraph.operators:
         for index in operator.inputs:
             if index >= 0 and index not in known:

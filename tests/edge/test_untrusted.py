@@ -69,6 +69,8 @@ def test_a_tensor_has_one_source():
     graph.graph.operators = []
     graph.builtin("ADD", [x, constant], y, ADD())
     refuse(graph.finish([x, constant], [y]), "input 't3' is a constant")
+    none = graph.tensor((0,), "string")
+    refuse(graph.finish([x], [y, none]), f"output 't{none}' is never computed")
     a, b = Interpreter(graph.finish([x], [y, x])).predict(np.ones((1, 4)))
     assert np.array_equal(a, b)
 
@@ -265,6 +267,8 @@ def test_axes_that_are_none_or_too_many():
     [
         ("STRIDED_SLICE", [(4, 3)], [(4, 3)], "1 inputs and 1 outputs"),
         ("ADD", [(4, 3), (4, 3), (4, 3)], [(4, 3)], "3 inputs and 1 outputs"),
+        ("CONV_2D", [(1, 4, 4, 1)], [(1, 4, 4, 1)], "1 inputs"),
+        ("FULLY_CONNECTED", [(4, 3)], [(4, 3)], "1 inputs"),
         ("RELU", [(4, 3)], [(4, 3), (4, 3)], "1 inputs and 2 outputs"),
         ("UNPACK", [(2, 3)], [(3,), (3,)], "2 outputs instead of 0"),
         ("RESHAPE", [(4, 3), integers(2, 6)], [("bool", (2, 6))], "an output of type bool"),

@@ -106,8 +106,9 @@ def _custom_option(model: Any, graph: Any, random: random.Random) -> None:
         return
     operator = random.choice(operators)
     data, flags = bytes(operator.customOptions), b""
-    code = model.operatorCodes[operator.opcodeIndex % len(model.operatorCodes)].customCode
-    if data and code and code.decode(errors="replace") in _FUSED:  # what it does comes first
+    code = model.operatorCodes[operator.opcodeIndex % len(model.operatorCodes)].customCode or ""
+    name = code if isinstance(code, str) else code.decode(errors="replace")
+    if data and name in _FUSED:  # what it does comes first
         flags, data = data[:1], data[1:]
         if random.random() < 0.6:
             flags = bytes([flags[0] ^ 1 << random.randrange(8)])
