@@ -28,7 +28,11 @@ float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 compl
 resource variant uint32 uint16 int4 bfloat16 int2 uint4 float8_e4m3fn float8_e5m2
 """
 TENSOR_TYPES = tuple(_TYPE_NAMES.split())
-_NUMPY_TYPES = frozenset(TENSOR_TYPES[:17]) - {"string", "resource", "variant"}
+_DTYPES = {
+    name: np.dtype(name)
+    for name in TENSOR_TYPES[:17]
+    if name not in ("string", "resource", "variant")
+}
 
 # Far more than any network has; a subgraph costs the runtime much more than its bytes.
 _MAX_SUBGRAPHS, _MAX_RANK, _MAX_METADATA_DEPTH = 1000, 32, 20
@@ -93,7 +97,7 @@ class Tensor:
     @property
     def dtype(self) -> np.dtype | None:
         """The numpy type of its elements, or None where numpy has none."""
-        return np.dtype(self.type) if self.type in _NUMPY_TYPES else None
+        return _DTYPES.get(self.type)
 
     @property
     def nbytes(self) -> int:
