@@ -151,6 +151,8 @@ def test_a_wrong_shape_is_an_error():
         kernels.scale_shift(x, channels, channels, [draw((2, 4, 4, 4))])
     with pytest.raises(tf.errors.InvalidArgumentError, match="with the channels of x"):
         kernels.conv2d(draw((2, 4, 4, 32)), draw((3, 3, 16, 16)), (1, 1), "SAME")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as large as the kernel"):
+        kernels.conv2d(draw((2, 4, 2, 16)), draw((3, 3, 16, 16)), (1, 1), "VALID")
 
 
 ODD = {"input_shape": (19, 26, 1), "mean": (128,), "variance": (4000,)}

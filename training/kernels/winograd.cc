@@ -136,8 +136,8 @@ void Twice(const Transform& transform, const Lanes (&from)[kFrom][kFrom], Lanes 
   for (int i = 0; i < kTo; ++i) transform(half[i], to[i]);
 }
 
-// Values of a point for all tiles of a block; a cache line apart, lest all points fall into the same
-// lines of a cache.
+// Values of a point for all tiles of a block; a cache line apart, lest all points fall into the
+// same lines of a cache.
 int64_t SizeOfPoint(int64_t channels) { return kBlock * channels + 16; }
 
 // How the tiles lie in the results, and in blocks that caches hold.
@@ -243,6 +243,14 @@ class WinogradKernel : public OpKernel {
     context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(count, cost, work);
   }
 
+  tensorflow::Status ShapeOfResult(const Tensor& x, int64_t channels, TensorShape* shape) const {
+    const int64_t height = x.dim_size(1) + 2 * padding_ - 2;
+    const int64_t width = x.dim_size(2) + 2 * padding_ - 2;
+    if (height < 1 || width < 1) return InvalidArgument("x must be as large as the kernel");
+    *shape = TensorShape({x.dim_size(0), height, width, channels});
+    return tensorflow::OkStatus();
+  }
+
   int64_t padding_;  // zeros around the maps, on each side
 };
 
@@ -262,9 +270,8 @@ class Winograd : public WinogradKernel {
             "the kernel must be 3x3, with the channels of x");
     REQUIRE(context, inputs % kChannels == 0 && outputs % kChannels == 0,
             "the channels must be multiples of 16");
-    TensorShape shape = x.shape();
-    for (int i = 1; i < 3; ++i) shape.set_dim(i, x.dim_size(i) + 2 * padding_ - 2);
-    shape.set_dim(3, outputs);
+    TensorShape shape;
+    OP_REQUIRES_OK(context, ShapeOfResult(x, outputs, &shape));
     Tensor* y;
     OP_REQUIRES_OK(context, context->allocate_output(0, shape, &y));
     Tensor factors;
@@ -280,7 +287,8 @@ class Winograd : public WinogradKernel {
     const Tiles<2> write(shape, 0, grid);
     const int64_t cost = kPoints * kBlock * inputs * outputs / kLanes;
     Share(context, grid.Blocks(), cost, [&](int64_t begin, int64_t end) {
-      Eigen::ArrayXf points(kPoints * SizeOfPoint(inputs)), products(kPoints * SizeOfPoint(outputs));
+      Eigen::ArrayXf points(kPoints * SizeOfPoint(inputs));
+      Eigen::ArrayXf products(kPoints * SizeOfPoint(outputs));
       for (int64_t block = begin; block < end; ++block) {
         const int64_t count = grid.TilesOf(block);
         read.Read(from, block * kBlock, count, TransformInputs, points.data());
@@ -317,7 +325,7 @@ class Winograd : public WinogradKernel {
     }
   }
 
-  bool turned_;  // the kernel: by 180 degrees, and its inputs are its outputs, for the gradient of x
+  bool turned_;  // by 180 degrees, and the kernel's inputs are outputs: for the gradient of x
 };
 
 class WinogradKernelGrad : public WinogradKernel {
@@ -332,9 +340,8 @@ class WinogradKernelGrad : public WinogradKernel {
     const int64_t inputs = x.dim_size(3), outputs = upstream.dim_size(3);
     REQUIRE(context, inputs % kChannels == 0 && outputs % kChannels == 0,
             "the channels must be multiples of 16");
-    TensorShape shape = x.shape();
-    for (int i = 1; i < 3; ++i) shape.set_dim(i, x.dim_size(i) + 2 * padding_ - 2);
-    shape.set_dim(3, outputs);
+    TensorShape shape;
+    OP_REQUIRES_OK(context, ShapeOfResult(x, outputs, &shape));
     REQUIRE(context, upstream.shape() == shape, "upstream must have the shape of the result");
     Tensor* kernel_grad;
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({3, 3, inputs, outputs}),
@@ -346,15 +353,16 @@ class WinogradKernelGrad : public WinogradKernel {
     const Tiles<2> read_above(shape, 0, grid);
     // Each part has sums of its own, which are added up in order.
     const int64_t size = inputs * outputs, blocks = grid.Blocks();
-    const int64_t parts = std::clamp<int64_t>(
-        context->device()->tensorflow_cpu_worker_threads()->num_threads, 1, blocks);
+    const int64_t threads = context->device()->tensorflow_cpu_worker_threads()->num_threads;
+    const int64_t parts = std::max<int64_t>(1, std::min(threads, blocks));
     Tensor sums;
     OP_REQUIRES_OK(context, context->allocate_temp(tensorflow::DT_FLOAT,
                                                    TensorShape({parts, kPoints * size}), &sums));
     float* sum = sums.flat<float>().data();
     const int64_t cost = kPoints * kBlock * size / kLanes * (blocks / parts);
     Share(context, parts, cost, [&](int64_t begin, int64_t end) {
-      Eigen::ArrayXf points(kPoints * SizeOfPoint(inputs)), gradients(kPoints * SizeOfPoint(outputs));
+      Eigen::ArrayXf points(kPoints * SizeOfPoint(inputs));
+      Eigen::ArrayXf gradients(kPoints * SizeOfPoint(outputs));
       for (int64_t part = begin; part < end; ++part) {
         float* to = sum + part * kPoints * size;
         std::fill_n(to, kPoints * size, 0.0f);
