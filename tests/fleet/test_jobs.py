@@ -105,7 +105,7 @@ def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
     ("run", "message"),
     [
         ({"name": "a", "flags": "--dataset digits --cutout 4"}, "no worker can do --cutout"),
-        ({"name": "a", "flags": "--dataset digits --gate tanh"}, "the gate sigmoid"),
+        ({"name": "a", "flags": "--dataset digits --stem 2"}, "the stem 1"),
         ({"name": "a", "flags": "--dataset digits", "options": {"tial": 1}}, "no option tial"),
         ({"flags": ""}, "no readable plan"),
     ],

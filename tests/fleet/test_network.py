@@ -16,6 +16,10 @@ gpu_network = pytest.importorskip("training.fleet.gpu.network")
 NETWORKS = {
     "1-bit weights": {"model": "binary", "attention_scale": True},
     "FMB": {"model": "binary", "fmb": True, "attention_scale": True},
+    "FMB to the letter": {"model": "binary", "fmb": True, "gradient": "cut"},
+    "tanh": {"model": "binary", "gate": "tanh", "attention_scale": True},
+    "tanh, FMB": {"model": "binary", "gate": "tanh", "fmb": True},
+    "hard_tanh": {"model": "binary", "gate": "hard_tanh", "attention_scale": True},
     "no attention": {"model": "binary", "gate": "none"},
     "fully binary": {"model": "binary", "activations": "binary"},
     "reduction": {"model": "float", "reduction": 4},

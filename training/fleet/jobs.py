@@ -1,9 +1,10 @@
 """From runs of `training.fit` to a folder of jobs for a GPU, and back to run folders."""
 
 import functools
+import itertools
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,10 @@ def prepare(plan: Path, folder: Path) -> int:
     """Write a folder of jobs.
 
     Args:
-        plan: JSON: a list of waves, each a list of runs {"name", "flags", "options"}; `--distill`
-            and `--start-from` may also name a run of the plan.
+        plan: JSON: a list of waves, each a list of runs {"name", "flags", "options", "seeds"};
+            `--distill` and `--start-from` may also name a run of the plan. With "seeds", which are
+            [first, last], a run stands for one of each, "NAME-SEED"; neighbours with the same seeds
+            take turns.
         folder: Where to write.
 
     Returns:
@@ -73,6 +76,7 @@ def prepare(plan: Path, folder: Path) -> int:
     """
     try:
         waves = json.loads(plan.read_text())
+        waves = [list(_each_seed(wave)) for wave in waves]
         names = [run["name"] for wave in waves for run in wave]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{plan} is no readable plan: {error}") from error
@@ -85,6 +89,17 @@ def prepare(plan: Path, folder: Path) -> int:
     text = json.dumps({"datasets": datasets, "waves": jobs}, indent=1)
     write_atomically(folder / "jobs.json", text.encode())
     return len(names)
+
+
+def _each_seed(wave: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for seeds, neighbours in itertools.groupby(wave, lambda run: run.get("seeds")):
+        runs = list(neighbours)
+        if seeds is None:
+            yield from runs
+            continue
+        for seed, run in itertools.product(range(seeds[0], seeds[1] + 1), runs):
+            named = {"name": f"{run['name']}-{seed}", "flags": f"{run['flags']} --seed {seed}"}
+            yield {**run, **named}
 
 
 def _job(
@@ -103,8 +118,8 @@ def _job(
     for name, value in asdict(config).items():
         if name not in _TAKEN and value != getattr(Config(), name):
             raise UserError(f"run {run['name']}: no worker can do --{name.replace('_', '-')}")
-    if config.gate not in ("sigmoid", "none") or config.stem != 1:
-        raise UserError(f"run {run['name']}: workers have the gate sigmoid and the stem 1 alone")
+    if config.stem != 1:
+        raise UserError(f"run {run['name']}: workers have the stem 1 alone")
     pictures = load(config.dataset, config.data_dir)
     _write_pictures(config, pictures, own["grid"], folder, datasets)
     teacher = folder / f"{Path(config.distill).name}.npz"

@@ -1,8 +1,8 @@
-"""Trains the runs of a wave side by side: `python -m gpu FOLDER [WAVE]`.
+"""Trains the runs of waves side by side: `python -m gpu FOLDER [WAVES]`.
 
 The folder holds `jobs.json`, images and teachers, as `training.fleet prepare` writes them; each run
 that is done adds `NAME.npz` (weights by the Keras model's names) and `NAME.json` (its log). Several
-waves may run at a time, each a process of its own.
+processes may run at a time, also on the same waves.
 
 The runs of a wave advance together, step by step, each on its own CUDA stream, where a captured
 graph makes a whole step one launch: augmentation, forward and backward pass, update.
@@ -11,9 +11,11 @@ graph makes a whole step one launch: augmentation, forward and backward pass, up
 import argparse
 import json
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,41 +27,80 @@ from .pictures import Bank, Pictures
 TRIED = 6  # epochs after which it is known how many fit into the time
 
 
-def train(folder: Path, wave: int, device: torch.device, deadline: float) -> None:
-    """Train the runs of a wave; what is done is skipped.
+def train(
+    folder: Path, wave: int, device: torch.device, deadline: float, together: int | None = None
+) -> None:
+    """Train the runs of a wave; what is done, or taken by another process, is skipped.
 
     Args:
         folder: With the jobs.
         wave: Which of them.
         device: To train on.
         deadline: `time.time()` until which to be done: the schedules are shortened to it.
+        together: How many runs side by side, one group after the other; by default all.
     """
     jobs = json.loads((folder / "jobs.json").read_text())
-    specifications = [
-        spec for spec in jobs["waves"][wave] if not (folder / f"{spec['name']}.json").exists()
-    ]
-    pictures: dict[str, Pictures] = {}
-    banks: dict[str, Bank] = {}
-    runs = []
+    loaded = _Loaded(folder, jobs["datasets"], device)
+    waiting = list(jobs["waves"][wave])
+    while waiting and time.time() < deadline:
+        taken = []
+        while waiting and len(taken) < (together or len(waiting) + 1):
+            spec = waiting.pop(0)
+            if not (folder / f"{spec['name']}.json").exists() and _take(folder, spec["name"]):
+                taken.append(spec)
+        if taken:
+            _train_together(loaded, wave, taken, deadline)
+
+
+def _take(folder: Path, name: str) -> bool:
+    """Whether no other process that lives has taken the run; then this one has."""
+    file = folder / f"{name}.taken"
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        other = file.read_text()
+        if not other or Path(f"/proc/{other}").exists():  # or it is about to say who it is
+            return False
+    file.write_text(str(os.getpid()))
+    return True
+
+
+class _Loaded:
+    """Data sets and teachers' answers, loaded once for all runs of a process."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any], device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self._facts = facts
+        self._pictures: dict[str, Pictures] = {}
+        self.banks: dict[str, Bank] = {}
+
+    def run(self, spec: Mapping[str, Any]) -> Run:
+        """The run, ready to be prepared."""
+        name, teacher = spec["dataset"], spec["teacher"]
+        if name not in self._pictures:
+            file = self.folder / f"pictures-{name}.npz"
+            self._pictures[name] = Pictures.load(file, self._facts[name], self.device)
+        pictures = self._pictures[name]
+        if teacher and teacher not in self.banks:
+            self.banks[teacher] = Bank(pictures, spec["description"]["classes"])
+        start = _load(self.folder / f"{spec['start_from']}.npz") if spec["start_from"] else None
+        return Run(spec, pictures, self.banks.get(teacher), start, self.device)
+
+
+def _train_together(
+    loaded: _Loaded, wave: int, specifications: Sequence[Mapping[str, Any]], deadline: float
+) -> None:
+    runs, filled = [], set(loaded.banks)
     for spec in specifications:
-        name = spec["dataset"]
-        if name not in pictures:
-            pictures[name] = Pictures.load(
-                folder / f"pictures-{name}.npz", jobs["datasets"][name], device
-            )
-        teacher = spec["teacher"]
-        if teacher and teacher not in banks:
-            banks[teacher] = Bank(pictures[name], spec["description"]["classes"])
-        start = _load(folder / f"{spec['start_from']}.npz") if spec["start_from"] else None
-        runs.append(Run(spec, pictures[name], banks.get(teacher), start, device))
+        runs.append(loaded.run(spec))
     started = time.time()
     for run in runs:
         run.prepare()
-    _wait(device)
+    _wait(loaded.device)
     say(wave, f"{len(runs)} runs prepared in {time.time() - started:.1f} s")
-    for teacher, bank in banks.items():
+    for teacher in loaded.banks.keys() - filled:
         started = time.time()
-        bank.fill(folder / f"{teacher}.npz")
+        loaded.banks[teacher].fill(loaded.folder / f"{teacher}.npz")
         say(wave, f"answers of {teacher}: {time.time() - started:.1f} s")
     active = list(runs)
     while active:
@@ -72,14 +113,14 @@ def train(folder: Path, wave: int, device: torch.device, deadline: float) -> Non
                     run.step()
         for run in active:
             run.end_epoch()
-        _wait(device)
+        _wait(loaded.device)
         seconds = time.time() - started
         late = time.time() + seconds > deadline
         for run in active:
             run.seconds.append(seconds)
             if run.done or late:
                 run.finish()
-                _save(folder, run)
+                _save(loaded.folder, run)
         epoch = active[0].epoch
         if epoch == TRIED and deadline < math.inf:
             left = int(0.97 * (deadline - time.time()) / np.median(active[0].seconds[-3:]))
@@ -124,13 +165,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("wave", type=int, nargs="?", default=0)
+    parser.add_argument("waves", type=int, nargs="*", default=[0])
+    parser.add_argument("--together", type=int, help="runs side by side (default: a wave)")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args(arguments)
     torch.backends.cudnn.benchmark = True
     deadline = time.time() + chosen.seconds
-    train(chosen.folder, chosen.wave, torch.device(chosen.device), deadline)
+    for wave in chosen.waves:
+        train(chosen.folder, wave, torch.device(chosen.device), deadline, chosen.together)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .network import Network, Setting, Tensors
+from .network import GATES, Network, Setting, Tensors
 from .pictures import BATCH, Bank, Pictures
 from .schedule import Schedule
 
 MOMENTUM = 0.1  # share of a batch in batch norm's moving statistics
 CALIBRATED_BY = 100  # batches, for the errors of the calibrated log
-FLAT = 0.025  # of the sigmoid's slope, a tenth of its highest: below, a gate learns little
+FLAT = 0.1  # of an activation's highest slope: below, a gate learns little
 
 
 class Run:
@@ -225,8 +225,7 @@ class Run:
     def errors(self) -> dict[str, Tensor]:
         """Of the held-out splits: top-1 error in percent and mean loss.
 
-        Besides, of images of the validation split, "gates": for each module, which share of the
-        gates is on, and which share is where the sigmoid is flat.
+        Besides "gates", see `gates`, of images of the validation split.
         """
         setting, found = self._last_setting(), {}
         for name, (images, labels) in self._pictures.held_out.items():
@@ -234,17 +233,42 @@ class Run:
             for first in range(0, len(labels), BATCH):
                 part = slice(first, first + BATCH)
                 seen = images[part].permute(0, 3, 1, 2)
-                logits, z = self._network(self._weights, seen, setting, None, self._precision)
+                logits, _ = self._network(self._weights, seen, setting, None, self._precision)
                 wrong = wrong + (logits.argmax(1) != labels[part]).sum()
                 loss = loss + functional.cross_entropy(logits, labels[part], reduction="sum")
-                if z and name == "validation" and not first:
-                    soft = [torch.sigmoid(x) for x in z]
-                    on = torch.stack([(x >= 0).float().mean() for x in z])
-                    flat = torch.stack([(m * (1 - m) < FLAT).float().mean() for m in soft])
-                    found["gates"] = torch.stack([on, flat], 1)
+                if name == "validation" and not first and self.spec["description"]["gate"] in GATES:
+                    found["gates"] = self.gates(seen, labels[part])
             found[f"{name}_error"] = 100 * wrong / len(labels)
             found[f"{name}_loss"] = loss / len(labels)
         return found
+
+    @torch.enable_grad()
+    def gates(self, seen: Tensor, labels: Tensor) -> Tensor:
+        """What the gates let through, module by module.
+
+        Returns:
+            (modules, 4), of the gates of all channels and images:
+            share that is on
+            share where the activation is flat: its slope is less than a tenth of its highest
+            mean slope of the activation, 1 where it is highest
+            root of the mean square of the gradient that reaches a gate's pre-activation from the
+                loss of its image
+        """
+        setting, weights = self._last_setting(), {**self._learned, **self._statistics}
+        logits, z = self._network(weights, seen, setting, None, self._precision)
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+        gradients = torch.autograd.grad(loss, z, allow_unused=True)
+        activation, _ = GATES[self.spec["description"]["gate"]]
+        rows = []
+        for x, gradient in zip(z, gradients, strict=True):
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(activation(x).sum(), x)
+            slope = slope / (0.25 if activation is torch.sigmoid else 1.0)
+            reached = torch.zeros_like(slope) if gradient is None else gradient
+            shares = [(x >= 0).float(), (slope < FLAT).float(), slope, reached.square()]
+            rows.append(torch.stack([share.mean() for share in shares]))
+            rows[-1][3].sqrt_()
+        return torch.stack(rows).detach()
 
     @torch.no_grad()
     def calibrate(self, batches: int) -> None:

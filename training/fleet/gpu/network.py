@@ -4,7 +4,7 @@ The tensors have the names of the Keras model's weights ("block1_conv1/kernel") 
 layout: kernels (outputs, inputs, height, width), the dense one (outputs, inputs).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +16,13 @@ Description = dict[str, Any]
 """An `architecture.Architecture` as JSON, and what only training knows (`jobs.OPTIONS`)."""
 
 EPSILON = 1e-3  # of batch norm, as in Keras
+
+GATES: Mapping[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "sigmoid": (torch.sigmoid, 0.0),
+    "tanh": (torch.tanh, -1.0),
+    "hard_tanh": (functional.hardtanh, -1.0),
+}
+"""The gates' activations, and what FMB makes of a pre-activation below 0."""
 
 
 class Setting(NamedTuple):
@@ -223,8 +230,9 @@ class _Step:
             z = functional.linear(functional.relu(functional.linear(pooled, squeeze)), excite)
         z = z * terms**-0.5 if described["attention_scale"] else z
         self.seen.append(z)
-        gate = torch.sigmoid(self.setting.slope * z)
-        hard = torch.where(self.setting.binary, (z >= 0).float(), gate)
+        gate, low = GATES[described["gate"]]
+        gate = gate(self.setting.slope * z)
+        hard = torch.where(self.setting.binary, torch.where(z >= 0, 1.0, low), gate)
         if described["gradient"] == "ste":
             gate = _straight_through(hard, gate)
         else:

@@ -1,0 +1,72 @@
+"""The logs of many runs of the papers' arms as two tables, which `training.report` reads."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from training import UserError, flags
+from training.experiments.arms import identify
+from training.experiments.records import write_csv
+from training.trainer.config import Config
+
+ERRORS = {
+    "train_error": "train_error",
+    "validation_error": "validation_error",
+    "test_error": "test_error",
+    "calibrated_validation_error": "calibrated_validation",
+    "calibrated_test_error": "calibrated",
+}
+"""A worker's names, and the table's."""
+
+GATES = ("on", "flat", "slope", "gradient")
+"""What a worker measures of each module: see `gpu.learning.Run.gates`."""
+
+
+def write(folder: Path, out: Path) -> int:
+    """Write `epochs.csv` and `gates.csv`.
+
+    Args:
+        folder: Of the jobs, with the logs.
+        out: Where to write.
+
+    Returns:
+        The number of runs; runs of none of the papers' arms are left out.
+
+    Raises:
+        UserError: The folder holds no run of an arm.
+    """
+    logs = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    rows = [row for log in logs if "rows" in log for row in _rows(log)]
+    if not rows:
+        raise UserError(f"{folder} holds no log of a run of the papers' arms")
+    out.mkdir(parents=True, exist_ok=True)
+    epochs = pd.DataFrame([{k: x for k, x in row.items() if k != "gates"} for row in rows])
+    gates = [
+        {**{k: row[k] for k in ("dataset", "arm", "seed", "epoch")}, "module": module}
+        | {name: float(f"{x:.4g}") for name, x in zip(GATES, values, strict=True)}
+        for row in rows
+        for module, values in enumerate(row["gates"], 1)
+    ]
+    write_csv(out / "epochs.csv", epochs.round(3))
+    write_csv(out / "gates.csv", pd.DataFrame(gates))
+    return len(epochs.groupby(["dataset", "arm", "seed"]))
+
+
+def _rows(log: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    spec = log["spec"]
+    config = flags.parse(Config, "", "", shlex.split(spec["command"])[3:])
+    arm = identify(config.decisive())
+    if arm is None:
+        return
+    about = {"dataset": config.dataset, "arm": arm.name, "group": arm.group, "seed": config.seed}
+    about |= {"learning_rate": config.learning_rate, "width": config.width}
+    for row in log["rows"]:
+        if row["epoch"] == log["epochs"]:
+            row = {**row, **{f"calibrated_{name}": x for name, x in log["final"].items()}}
+        errors = {name: row.get(key) for key, name in ERRORS.items()}
+        shown = row.get("calibrated_gates") or row.get("gates") or []
+        yield {**about, "epoch": row["epoch"], **errors, "gates": shown}
