@@ -8,7 +8,7 @@ import numpy as np
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.flexbuffer import read_numbers
 from larq_seresnet.edge.model_file import ModelFile, Operator, Subgraph, Tensor
-from larq_seresnet.edge.operators import KEEP_TYPE, OPERATOR_FORMS, TAKE_TEXT
+from larq_seresnet.edge.operators import KEEP_TYPE, MAKE_FLOATS, OPERATOR_FORMS, TAKE_TEXT
 
 _ARITHMETIC = {"ADD", "SUB", "SQUARED_DIFFERENCE"}
 _COMPARISONS = {"EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL"}
@@ -124,7 +124,18 @@ def _wrong_type(node: _Node) -> str | None:
     if node.name in KEEP_TYPE and node.inputs and node.inputs[0] and node.outputs:
         made = node.outputs[0].type
         return None if made == node.inputs[0].type else f"an output of type {made}"
-    return None
+    return _narrow_output(node)
+
+
+def _narrow_output(node: _Node) -> str | None:
+    """The kernel would write beyond the output's end."""
+    if not node.outputs or len(node.inputs) <= MAKE_FLOATS.get(node.name, len(node.inputs)):
+        return None
+    given, made = node.inputs[MAKE_FLOATS[node.name]], node.outputs[0]
+    if given is None or given.type == made.type:
+        return None
+    is_wide = given.dtype and made.dtype and given.dtype.itemsize <= made.dtype.itemsize
+    return None if is_wide and given.type != "float32" else f"an output of type {made.type}"
 
 
 def _wrong_scale(node: _Node) -> str | None:

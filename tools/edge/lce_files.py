@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import flexbuffers
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "string": 5, "bool": 6}
-TYPES |= {"complex64": 8, "int8": 9, "resource": 13}
+TYPES |= {"complex64": 8, "int8": 9, "resource": 13, "int4": 17, "bfloat16": 18}
 SAME, VALID = 0, 1
 NONE, RELU, RELU_N1_TO_1, RELU6 = range(4)
 

@@ -25,8 +25,10 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     "ste": {"fmb": True},
     "cut": {"fmb": True, "gradient": "cut"},
     "float32": {"model": "float"},
+    "sgd": {"optimizer": "sgd"},
+    "sgd_ste": {"optimizer": "sgd", "fmb": True},
 }
-"""What shares a tuned learning rate: without FMB, FMB by gradient, and the float32 network."""
+"""What shares a tuned learning rate: without FMB, FMB by gradient, the float32 network, and SGD."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,15 @@ _ARMS = [
         "the baseline of Table I; Table III: 30 % error after 23 epochs",
     ),
     Arm("sigmoid_fmb", "sigmoid + FMB", "ste", _FMB),
+    Arm(
+        "sigmoid_fmb5",
+        "sigmoid + FMB for 5 epochs",
+        "ste",
+        "P1: weights are binarized in the early stages of training; no number",
+        {"fmb_epochs": 5},
+    ),
+    Arm("sgd", "sigmoid, SGD", "sgd", "the papers name no optimizer"),
+    Arm("sgd_fmb", "sigmoid + FMB, SGD", "sgd_ste", "the papers name no optimizer"),
     Arm(
         "sigmoid_cut",
         "sigmoid + FMB (cut)",

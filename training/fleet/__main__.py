@@ -3,6 +3,7 @@
     python -m training.fleet prepare plan.json jobs/      # here: a folder of jobs
     cd training/fleet && python -m gpu jobs/ 0            # where the GPU is: wave 0 of the plan
     python -m training.fleet collect jobs/ runs/          # here: run folders, as training.fit's
+    python -m training.fleet tables jobs/ tables/         # or the logs alone, for training.report
 
 A plan is a list of waves, each a list of runs; the runs of a wave are trained together:
 
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.command import ending
-from training.fleet import jobs
+from training.fleet import jobs, tables
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, first, second in (
         ("prepare", "the plan", "folder of the jobs"),
         ("collect", "folder of the jobs", "folder for the runs"),
+        ("tables", "folder of the jobs", "folder for the tables"),
     ):
         command = commands.add_parser(name)
         command.add_argument("source", type=Path, help=first)
@@ -40,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if chosen.command == "prepare":
             count = jobs.prepare(chosen.source, chosen.target)
             print(f"{count} runs: {chosen.target / 'jobs.json'}")
+        elif chosen.command == "tables":
+            print(f"{tables.write(chosen.source, chosen.target)} runs: {chosen.target}")
         else:
             for name, results in jobs.collect(chosen.source, chosen.target):
                 errors = ", ".join(f"{key} {value:.2f} %" for key, value in results.items())

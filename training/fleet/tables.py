@@ -25,6 +25,8 @@ ERRORS = {
 GATES = ("on", "flat", "slope", "gradient")
 """What a worker measures of each module: see `gpu.learning.Run.gates`."""
 
+SEEDS = 8  # whose gates are kept
+
 
 def write(folder: Path, out: Path) -> int:
     """Write `epochs.csv` and `gates.csv`.
@@ -34,7 +36,8 @@ def write(folder: Path, out: Path) -> int:
         out: Where to write.
 
     Returns:
-        The number of runs; runs of none of the papers' arms are left out.
+        The number of runs; those of none of the papers' arms, and those that were cut short, are
+        left out.
 
     Raises:
         UserError: The folder holds no run of an arm.
@@ -42,16 +45,18 @@ def write(folder: Path, out: Path) -> int:
     logs = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
     rows = [row for log in logs if "rows" in log for row in _rows(log)]
     if not rows:
-        raise UserError(f"{folder} holds no log of a run of the papers' arms")
+        raise UserError(f"{folder} holds no log of a whole run of the papers' arms")
     out.mkdir(parents=True, exist_ok=True)
     epochs = pd.DataFrame([{k: x for k, x in row.items() if k != "gates"} for row in rows])
+    few = sorted({row["seed"] for row in rows})[:SEEDS]
     gates = [
         {**{k: row[k] for k in ("dataset", "arm", "seed", "epoch")}, "module": module}
         | {name: float(f"{x:.4g}") for name, x in zip(GATES, values, strict=True)}
         for row in rows
+        if row["seed"] in few
         for module, values in enumerate(row["gates"], 1)
     ]
-    write_csv(out / "epochs.csv", epochs.round(3))
+    write_csv(out / "epochs.csv", epochs.round(3).astype(object).fillna("nan"))
     write_csv(out / "gates.csv", pd.DataFrame(gates))
     return len(epochs.groupby(["dataset", "arm", "seed"]))
 
@@ -60,7 +65,7 @@ def _rows(log: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     spec = log["spec"]
     config = flags.parse(Config, "", "", shlex.split(spec["command"])[3:])
     arm = identify(config.decisive())
-    if arm is None:
+    if arm is None or log["epochs"] < config.epochs:
         return
     about = {"dataset": config.dataset, "arm": arm.name, "group": arm.group, "seed": config.seed}
     about |= {"learning_rate": config.learning_rate, "width": config.width}

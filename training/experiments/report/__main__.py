@@ -76,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("training/results/report"), help="folder to write to"
     )
     options = parser.parse_args(arguments)
-    folders = options.runs or sorted(file.parent for file in RESULTS.glob("*/log.csv"))
+    logs = [*RESULTS.glob("*/log.csv"), *RESULTS.glob("*/epochs.csv")]
+    folders = options.runs or sorted(file.parent for file in logs)
     try:
         print(write(folders, options.out))
     except UserError as error:

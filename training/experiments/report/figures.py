@@ -27,9 +27,11 @@ FIGURES = pd.read_csv(Path(__file__).with_name("figures.csv"))
 def add(page: Page, runs: Runs) -> None:
     """Every picture that there are runs for."""
     page.add("pictures")
-    draw = {"curves": curves, "histograms": histograms, "gates by epoch": gates_by_epoch}
+    draw = {"curves": curves, "saturation": saturation}
+    draw |= {"histograms": histograms, "gates by epoch": gates_by_epoch}
+    reads = {"curves": runs.of, "saturation": runs.saturation_of}
     for spec in FIGURES.itertuples():
-        of = runs.of if spec.block == "curves" else runs.gates_of
+        of = reads.get(spec.block, runs.gates_of)
         arms = {arm: of(arm, spec.dataset) for arm in spec.arms.split()}
         figure = draw[spec.block](spec, {arm: rows for arm, rows in arms.items() if len(rows)})
         if figure:
@@ -40,7 +42,7 @@ def add(page: Page, runs: Runs) -> None:
 
 def curves(spec: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
     """Test errors over the epochs: the seeds' mean, and a band from the lowest to the highest."""
-    arms = {arm: runs.dropna(subset=spec.column) for arm, runs in arms.items()}
+    arms = {arm: _filled(runs, spec.column) for arm, runs in arms.items()}
     arms = {arm: runs for arm, runs in arms.items() if len(runs)}
     reach = max((runs.epoch.max() for runs in arms.values()), default=0)
     if not reach or reach <= 10 < spec.epochs:
@@ -65,6 +67,38 @@ def curves(spec: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
         title="arm (seeds)",
     )
     _over_epochs(axes)
+    return figure
+
+
+def _filled(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Without the epochs that were not logged; those between two that were are interpolated."""
+    filled = runs.groupby("seed")[column].transform(lambda x: x.interpolate(limit_area="inside"))
+    return runs.assign(**{column: filled}).dropna(subset=column)
+
+
+def saturation(_: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
+    """A column a module: how many gates are flat, and what gradient comes through them."""
+    if not arms:
+        return None
+    figure = Figure(figsize=(11, 4.6), layout="constrained")
+    panels = figure.subplots(2, 6, sharex=True, sharey="row")
+    for number, (arm, rows) in enumerate(arms.items()):
+        means = rows.groupby(["module", "epoch"])[["flat", "gradient"]].median()
+        style = {"color": f"C{number}", "ls": _line(arm), "label": ARMS[arm].title}
+        for module in range(1, 7):
+            panels[0, module - 1].plot(means.loc[module].flat, **style)
+            panels[1, module - 1].plot(means.loc[module].gradient, **style)
+    for module, (flat, gradient) in enumerate(panels.T, 1):
+        flat.set(title=f"SE{module}", ylim=(-0.03, 1.03))
+        flat.yaxis.set_major_formatter(PercentFormatter(1))
+        gradient.set(yscale="log")
+        _over_epochs(flat)
+        _over_epochs(gradient)
+    panels[0, 0].set_ylabel("gates on the flat part")
+    panels[1, 0].set_ylabel("gradient at the gates")
+    figure.supxlabel("epoch")
+    lines = panels[0, 0].get_legend_handles_labels()
+    figure.legend(*lines, loc="outside upper center", ncols=len(arms), fontsize="small")
     return figure
 
 

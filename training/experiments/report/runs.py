@@ -28,22 +28,31 @@ class Runs:
             train_error   mean over the epoch's augmented batches, each before its step
             test_error    top-1, on the test split
             calibrated    the same with batch norm calibrated, in a run that recorded it for as many
-                          epochs as Table III looks at, or for all if it is shorter
+                          epochs as Table III looks at, or for all if it is shorter; and where the
+                          run was finished with so many epochs
             finished      the same in float32, where the run was finished with so many epochs
             between       share of SE1's channel weights before FMB that are neither low nor high:
                           in the 18 of 20 bins between the first and the last
             active        share of all modules' channels that some image opens
         gates: One row a run, epoch and module: see `training/trainer/gates.py`.
+        saturation: The same of runs on a GPU: see `training/fleet/gpu/learning.py`.
         others: The names of folders that hold another run.
     """
 
     epochs: pd.DataFrame
     gates: pd.DataFrame
+    saturation: pd.DataFrame
     others: list[str]
 
     def of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
         """The epochs of an arm's runs."""
         return self.epochs.query("arm == @arm and dataset == @dataset")
+
+    def saturation_of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
+        """What an arm's gates let through, of the first ten epochs."""
+        if self.saturation.empty:
+            return self.saturation
+        return self.saturation.query("arm == @arm and dataset == @dataset and epoch <= 10")
 
     def gates_of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
         """The gates of an arm's runs, in the epochs that all of them recorded."""
@@ -58,17 +67,35 @@ def load(folders: Iterable[Path]) -> Runs:
         UserError: There is no run of an arm, a folder holds no run, or runs of one arm cannot be
             compared.
     """
-    found = {folder: _read(folder) for folder in folders}
+    found = {folder: _read_many(folder) or _read(folder) for folder in folders}
     tables = [run for run in found.values() if run]
     if not tables:
         raise UserError("there are no runs of the papers' arms: train some, or name their folders")
-    epochs = pd.concat([run[0] for run in tables])
-    gates = pd.concat([run[1] for run in tables if len(run[1])] or [tables[0][1]])
+    epochs, gates, saturation = (pd.concat(parts) for parts in zip(*tables, strict=True))
     _check(epochs)
-    return Runs(epochs, gates, [folder.name for folder, run in found.items() if not run])
+    others = [folder.name for folder, run in found.items() if not run]
+    return Runs(epochs, gates, saturation, others)
 
 
-def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+_Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+
+
+def _read_many(folder: Path) -> _Tables | None:
+    """The tables of many runs that `training.fleet` left; `None` where there are none."""
+    if not (folder / "epochs.csv").exists():
+        return None
+    text = ["dataset", "arm", "group"]
+    epochs, saturation = (
+        table.astype({name: float for name in table if name not in text})
+        for table in (read_csv(folder / f"{name}.csv") for name in ("epochs", "gates"))
+    )
+    length = epochs.groupby(["dataset", "arm", "seed"]).epoch.transform("max")
+    unknown = dict.fromkeys(("finished", "between", "active"), math.nan)
+    epochs = epochs.assign(folder=folder, length=length, **unknown)
+    return epochs[[*RUN, "folder", "length", "epoch", *ERRORS]], pd.DataFrame(), saturation
+
+
+def _read(folder: Path) -> _Tables | None:
     """The epochs and the gates of an arm's run; `None` of another run."""
     try:
         config = read_json(folder / "config.json")["config"]
@@ -85,10 +112,11 @@ def _read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame] | None:
         finished = _test_errors(folder / "results.csv", "finished")
         epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
         epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
+        epochs.calibrated = epochs.calibrated.fillna(epochs.finished)
         gates = pd.DataFrame(columns=["epoch", "module", *RUN])
         if (folder / "gates.csv").exists():
             gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
-        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)]
+        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)], pd.DataFrame()
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} holds no readable run: {error}") from error
 
@@ -143,7 +171,10 @@ def measure(epochs: pd.DataFrame, how: str, column: str, at: float) -> pd.Series
     """
     epochs = epochs.dropna(subset=column)
     if how == "reach":
-        by_seed = epochs.groupby("seed")[column]
+        whole = epochs.groupby("seed").epoch.transform("max") == epochs.groupby(
+            "seed"
+        ).epoch.transform("size")  # not those that were logged now and then
+        by_seed = epochs[whole].groupby("seed")[column]
         return pd.Series({seed: _reached(run.to_numpy(), at) for seed, run in by_seed}, dtype=float)
     if how == "mean":
         first = epochs[epochs.epoch <= at].groupby("seed")[column]

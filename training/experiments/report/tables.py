@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.experiments.arms import ARMS, GROUPS
 from training.experiments.plan import DATASETS, STAGES, steps
-from training.experiments.report.claims import CLAIMS, judge, power
+from training.experiments.report.claims import CLAIMS, SETTINGS, judge, power
 from training.experiments.report.page import Page
 from training.experiments.report.runs import Runs, measure
 from training.experiments.report.statistics import NONE, summary
@@ -22,14 +22,13 @@ TABLE_3 = {"sigmoid_fmb": "9", "sigmoid_cut": "9", "sigmoid": "23"}
 
 def add(page: Page, runs: Runs) -> None:
     """Every table that the runs say something to."""
-    page.table("papers", verdicts("papers", runs))
+    page.table("papers", verdicts("papers", runs, SETTINGS))
     page.table("table 1", [_table_1(arm, runs) for arm in TABLE_1])
     rows = [[_title(arm), TABLE_2[arm], *errors(runs.of(arm), [6])] for arm in TABLE_2]
     page.table("table 2", rows)
     page.table("table 3", table_3(runs, "test_error"), calibrated="")
     page.table("table 3", table_3(runs, "calibrated"), calibrated=", batch norm calibrated")
-    page.table("controls", verdicts("controls", runs))
-    page.table("calibrated", verdicts("calibrated", runs))
+    page.table("controls", verdicts("controls", runs, ["calibrated"]))
     page.table("power", power(runs))
     page.table("cifar10", overview(runs, "cifar10", (6, 9, 10, 30, 100), (10, 30, 100)))
     page.table("svhn_cropped", overview(runs, "svhn_cropped", (10, 30, 60), (60,)))
@@ -38,21 +37,21 @@ def add(page: Page, runs: Runs) -> None:
     page.table("learning rates", rows)
 
 
-def verdicts(table: str, runs: Runs) -> list[list[str]]:
-    """Claims with their effects and verdicts; the papers' with their numbers."""
+def verdicts(table: str, runs: Runs, settings: Iterable[str]) -> list[list[str]]:
+    """Claims with their effects and verdicts in each setting; the papers' with their numbers."""
+    found = [judge(table, runs, setting) for setting in settings]
     rows = []
-    for claim in CLAIMS[CLAIMS.table == table].itertuples():
-        found = judge(claim, runs)
-        number = "no number" if math.isnan(claim.relative) else f"{100 * claim.relative:.1f} %"
-        paper = [claim.source, number]
-        rows.append(
-            [
-                *(claim.text, *(paper if table == "papers" else [])),
-                f"{found.effect} {claim.unit}" if found.effect else NONE,
-                f"{found.seeds[0]} / {found.seeds[1]}",
-                found.verdict + (f" ({found.reason})" if found.reason else ""),
+    for claim, *outcomes in zip(CLAIMS[CLAIMS.table == table].itertuples(), *found, strict=True):
+        number = NONE if math.isnan(claim.relative) else f"{100 * claim.relative:.1f} %"
+        row = [claim.text, *([claim.source, number] if table == "papers" else [])]
+        for outcome in outcomes:
+            effect = outcome and outcome.effect
+            row += [
+                f"{effect} {claim.unit}" if effect else NONE,
+                str(effect.count) if effect else NONE,
+                outcome.verdict if outcome else NONE,
             ]
-        )
+        rows.append(row)
     return rows
 
 
