@@ -81,19 +81,19 @@ ZEROS_LIKE
 KEEP_TYPE = frozenset(_KEEP_TYPE.split())
 """Operators whose first output has the first input's type."""
 
-MAKE_FLOATS = dict.fromkeys(
-    """
+_MAKE_FLOATS = {
+    0: """
 ATAN2 BATCH_MATMUL BIDIRECTIONAL_SEQUENCE_LSTM BIDIRECTIONAL_SEQUENCE_RNN CONV_2D CONV_3D
 DEPTHWISE_CONV_2D FAKE_QUANT FULLY_CONNECTED LOGISTIC LSTM RNN SOFTMAX SVDF TANH
 UNIDIRECTIONAL_SEQUENCE_LSTM UNIDIRECTIONAL_SEQUENCE_RNN
-""".split(),
-    0,
-)
-MAKE_FLOATS |= dict.fromkeys(["FILL", "SCATTER_ND", "SELECT", "SELECT_V2", "SPLIT"], 1)
-MAKE_FLOATS |= dict.fromkeys(
-    ["CONV_3D_TRANSPOSE", "ONE_HOT", "SPARSE_TO_DENSE", "TRANSPOSE_CONV"], 2
-)
-"""Operators that make float32 of float32, and of integers what is as wide at least; their input."""
+""",
+    1: "FILL SCATTER_ND SELECT SELECT_V2 SPLIT",
+    2: "CONV_3D_TRANSPOSE ONE_HOT SPARSE_TO_DENSE TRANSPOSE_CONV",
+}
+
+MAKE_FLOATS = {name: place for place, names in _MAKE_FLOATS.items() for name in names.split()}
+"""Operators that make float32 where the input at this place is float32; of integers, as wide ones
+at least."""
 
 _TAKE_TEXT = """
 ASSIGN_VARIABLE CALL CALL_ONCE EQUAL EXPAND_DIMS FILL GATHER HASHTABLE HASHTABLE_FIND

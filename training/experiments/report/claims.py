@@ -6,7 +6,7 @@ lower, higher   the arms of which it claims that something is lower, and higher
 how, at, column what that is of each run: see `runs.measure`; "close" is "after", and the claim is
                 that there is no difference that matters; the column "error" is judged in each of
                 `SETTINGS`
-calibrated_at   `at` with batch norm calibrated, where it is another: most runs were once, at their end
+calibrated_at   `at` with batch norm calibrated, where it is another
 before          the epoch of the higher value, where runs are compared with themselves
 unit            of the effect
 dataset         whose runs count
@@ -84,11 +84,11 @@ def _effect(claim: Any, runs: Runs, setting: str) -> Effect | None:
     sides, column, at = [], _column(claim, setting), claim.at
     if column == "calibrated" and not math.isnan(claim.calibrated_at):
         at = claim.calibrated_at
-    for arm, at in ((claim.higher, claim.before or at), (claim.lower, at)):
+    for arm, epoch in ((claim.higher, claim.before or at), (claim.lower, at)):
         epochs = runs.of(arm, claim.dataset)
         if claim.how == "reach":
             epochs = epochs[epochs.epoch <= WITHIN]
-        found = measure(epochs, claim.how, column, at) if column else pd.Series()
+        found = measure(epochs, claim.how, column, epoch) if column else pd.Series()
         sides.append(found.replace(math.inf, WITHIN + 1))
     return effect(*sides) if all(map(len, sides)) else None
 
