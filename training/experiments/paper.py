@@ -72,11 +72,11 @@ def work(config: PaperConfig, steps: Sequence[Step]) -> None:
     def take(number: int, step: Step) -> None:
         run = _run(config, step, rates)
         with locks[step.name]:
-            if plan.finished(config.results / step.name, step, run):
+            if plan.finished(config.results / step.name, run):
                 return
             print(f"\nstep {number} of {len(steps)}: {_describe(step)}", flush=True)
             print(_left(config, steps[number - 1 :]), flush=True)
-            if not plan.finished(run.folder, step, run):
+            if not plan.finished(run.folder, run):
                 jobs.train(run)
             _keep(run.folder, config.results / step.name)
 
@@ -157,9 +157,7 @@ def overview(config: PaperConfig, steps: Sequence[Step]) -> None:
     print("done  learning rates:" if tuned else "left  learning rates", shown)
     left = []
     for step in steps:
-        if not tuned or not plan.finished(
-            config.results / step.name, step, _run(config, step, rates)
-        ):
+        if not tuned or not plan.finished(config.results / step.name, _run(config, step, rates)):
             left.append(step)
         print("left" if left and left[-1] is step else "done", "", _describe(step))
     print(_left(config, left) if left else "nothing is left")

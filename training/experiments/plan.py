@@ -90,8 +90,8 @@ def _steps(
     return [Step(ARMS[name], seed, epochs, dataset) for seed in seeds for name in names]
 
 
-def finished(folder: Path, step: Step, config: Config) -> bool:
-    """Whether the folder holds the step's run, at least that long.
+def finished(folder: Path, config: Config) -> bool:
+    """Whether the folder holds the run, at least that long.
 
     Raises:
         UserError: It holds another run, or is damaged.
@@ -112,7 +112,8 @@ def finished(folder: Path, step: Step, config: Config) -> bool:
                 "move it away, or go back to what it was made with"
             )
     # A run that is on its way to more epochs has been to this one.
-    return epochs > step.epochs or (epochs == step.epochs and (folder / "results.json").exists())
+    done = (folder / "results.json").exists()
+    return epochs > config.epochs or (epochs == config.epochs and done)
 
 
 def epochs_behind(folder: Path) -> int:

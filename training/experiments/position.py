@@ -29,12 +29,12 @@ from larq_seresnet.files import write_atomically
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import ending
+from training.experiments import plan
 from training.experiments.records import read_json, write_csv, write_json
 from training.flags import flag
 from training.pictures import png
-from training.trainer import data, fit, hardware, pasted
+from training.trainer import data, fit, pasted
 from training.trainer.config import Config
-from training.trainer.run_folder import RunFolder
 
 EXAMPLES = 6
 
@@ -53,6 +53,7 @@ class PositionConfig:
     seeds: int = flag(3, "runs of each")
     epochs: int = flag(25, "of each run")
     width: int = flag(8, "channels of the first stage")
+    fmb_start: int = flag(0, "epochs with soft gates before FMB sets in")
     learning_rate: float = flag(5e-3, "the highest of the one-cycle schedule")
     data_dir: str | None = flag(
         None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
@@ -69,7 +70,9 @@ class PositionConfig:
         runs = []
         for seed, gate, fmb in itertools.product(range(self.seeds), self.gates, (False, True)):
             name = f"{self.dataset}_{gate}_{'fmb' if fmb else 'no-fmb'}_seed{seed}"
-            runs.append(Config(gate=gate, fmb=fmb, seed=seed, out=self.runs / name, **common))
+            start = self.fmb_start if fmb else 0
+            about = {"gate": gate, "fmb": fmb, "fmb_start": start, "seed": seed}
+            runs.append(Config(**about, out=self.runs / name, **common))
         return runs
 
 
@@ -100,15 +103,17 @@ def _row(step: Config, dataset: data.Data, layer: str) -> dict[str, Any]:
     images, boxes = dataset.test[0], dataset.test_boxes
     assert boxes is not None
     file = step.folder / f"position_{layer}.json"
-    if file.exists():
-        with RunFolder(step.folder, hardware.resolved(step).decisive()):  # refuses another run
-            return read_json(file)
-    results = fit.fit(step, dataset)
+    if not plan.finished(step.folder, step):
+        fit.fit(step, dataset)
+    elif file.exists():
+        return read_json(file)
+    results = read_json(step.folder / "results.json")
     pointing, energy = score(heat(step.folder, images, layer), boxes)
     row = {
         **{key: getattr(step, key) for key in ("dataset", "gate", "fmb", "seed")},
         "fmb": int(step.fmb),
         "epochs": step.epochs,
+        "fmb_start": step.fmb_start,
         "width": step.width,
         "layer": layer,
         "images": len(images),

@@ -91,7 +91,7 @@ def saturation(_: Any, arms: dict[str, pd.DataFrame]) -> Figure | None:
     for module, (flat, gradient) in enumerate(panels.T, 1):
         flat.set(title=f"SE{module}", ylim=(-0.03, 1.03))
         flat.yaxis.set_major_formatter(PercentFormatter(1))
-        gradient.set(yscale="log")
+        gradient.set(yscale="log", ylim=(1e-6, 1))
         _over_epochs(flat)
         _over_epochs(gradient)
     panels[0, 0].set_ylabel("gates on the flat part")

@@ -38,6 +38,9 @@ def add(page: Page, results: Path, out: Path) -> None:
         first = runs.iloc[0]
         about = {"what": _WHAT[first.dataset], "layer": first.layer, "images": first.images}
         about |= {"chance": f"{first.chance:.1f}", "centre": f"{first.centre_pointing:.1f}"}
+        about["epochs"] = f"{first.epochs} epochs"
+        if "fmb_start" in runs and (start := runs.fmb_start.max()):
+            about["epochs"] += f", with FMB the first {start} of them with soft gates"
         page.table("position", rows, learned=f"{LEARNED:.0f}", **about)
         if (picture := file.with_suffix(".png")).exists():
             link = Path(os.path.relpath(picture, out)).as_posix()
@@ -61,9 +64,9 @@ def _cells(gate: str, score: str, runs: pd.DataFrame) -> list[str]:
 
 def _verdict(found: Effect) -> str:
     if pd.isna(found.low):
-        return "undecided"
+        return "one run of each"
     if found.low <= 0 <= found.high:
-        return "no difference shown"
+        return f"no effect larger than {max(-found.low, found.high):.1f}"
     return "raises it" if found.low > 0 else "lowers it"
 
 
