@@ -132,7 +132,7 @@ def test_the_rates_are_tuned_first_with_the_same_budget(tmp_path, trained, monke
     paper.work(config, [SHORT])
 
     trials = [name for name, _ in trained[:-1]]
-    for group in arms.GROUPS:
+    for group in ("without", "ste", "cut", "float32"):
         assert sum(f"group-{group}_" in name for name in trials) == 6
     assert trained[-1] == (SHORT.name, 2)
     assert config.tuned.exists()
@@ -188,10 +188,12 @@ def test_every_arm_is_another_configuration_and_is_found_again():
     assert arms.identify(Config().decisive()) is None
 
 
-def test_all_arms_share_optimizer_batch_size_and_a_constant_rate():
+def test_all_arms_share_batch_size_and_a_constant_rate_and_but_for_two_the_optimizer():
     for arm in arms.ARMS.values():
         config = arm.config(learning_rate=0.1, epochs=7)
-        assert (config.optimizer, config.batch_size, config.schedule) == ("adam", 128, "constant")
+        optimizer = "sgd" if arm.name.startswith("sgd") else "adam"
+        assert (config.optimizer, config.batch_size) == (optimizer, 128)
+        assert config.schedule == "constant"
         assert config.gate == "none" or arm.name.startswith(config.gate) or config.gate == "sigmoid"
 
 

@@ -15,7 +15,7 @@ from training.experiments.report import claims, figures, position, runs, statist
 from training.experiments.report.page import Page
 from training.tables import markdown
 
-RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005}
+RATES = {"without": 0.002, "ste": 0.001, "cut": 0.001, "float32": 0.005, "sgd": 0.1, "sgd_ste": 0.1}
 
 
 def write_run(
@@ -56,24 +56,14 @@ def load(*folders):
     return runs.load(folders)
 
 
-def claim_named(text, table="papers"):
-    (claim,) = claims.CLAIMS[
-        (claims.CLAIMS.text == text) & (claims.CLAIMS.table == table)
-    ].itertuples()
-    return claim
+FMB_LOWERS = "FMB lowers sigmoid's error"
+FEWER_EPOCHS = "FMB reaches 30 % error in fewer epochs"
 
 
-LOWERS = claim_named("FMB lowers sigmoid's error")
-FEWER = claim_named("FMB reaches 30 % error in fewer epochs")
-CLOSE = claim_named("After 100 epochs the arms are close together")
-
-
-def verdict(claim, found):
-    return claims.judge(claim, found).verdict
-
-
-def seeds(errors):
-    return pd.Series(errors, dtype=float)
+def judged(text, found, setting="as logged", table="papers"):
+    """The outcome of the claim with this text."""
+    texts = claims.CLAIMS[claims.CLAIMS.table == table].text
+    return dict(zip(texts, claims.judge(table, found, setting), strict=True))[text]
 
 
 def two_arms(root, fmb, without, length=9):
@@ -86,65 +76,109 @@ def two_arms(root, fmb, without, length=9):
 @pytest.mark.parametrize(
     ("fmb", "without", "expected"),
     [
-        ([20, 21, 22], [40, 41, 42], "reproduced"),
-        ([40, 41, 42], [20, 21, 22], "reversed"),
-        ([40, 41, 42], [40.2, 41, 41.8], "not reproduced"),  # far from half of 44.64 %
-        ([20, 41, 60], [30, 40, 55], "undecided"),  # too noisy to tell
-        ([20], [40, 41, 42], "undecided"),
-        ([], [40, 41, 42], "undecided"),
-        ([20, 20], [40, 40], "reproduced"),  # no spread at all
-        ([20, 20], [20, 20], "not reproduced"),
+        ([20, 41, 62], [40, 61, 82], "reproduced"),  # the seeds differ, the pairs do not
+        ([40, 61, 82], [20, 41, 62], "reversed"),
+        ([40, 40, 40], [41.2, 42, 42.8], "reproduced, uncorrected"),  # p = 0.049, of two claims
+        ([41.2, 42, 42.8], [40, 40, 40], "reversed, uncorrected"),
+        ([20, 41, 60], [30, 40, 55], "no effect larger than 20.6 points"),
+        ([20, 20], [20, 20], "no effect larger than 0.0 points"),
+        ([20], [40, 41, 42], "one run of each"),
+        ([], [40, 41, 42], "no run"),
     ],
 )
 def test_verdict_on_the_errors_of_two_arms(fmb, without, expected, tmp_path):
-    assert verdict(LOWERS, two_arms(tmp_path, fmb, without)) == expected
+    assert judged(FMB_LOWERS, two_arms(tmp_path, fmb, without)).verdict == expected
 
 
 def test_a_claim_counts_the_runs_on_its_own_data_set(tmp_path):
-    claim = claim_named(
-        "FMB lowers sigmoid's error on the SVHN subset (8,886 / 7,136), after 10 epochs"
-    )
     errors = {
         "cifar10": {"sigmoid_fmb": 60, "sigmoid": 20},
         "svhn_cropped": {"sigmoid_fmb": 5, "sigmoid": 9},
     }
     found = load(
         *(
-            write_run(tmp_path, arm, seed, [error] * 10, dataset=dataset)
+            write_run(tmp_path, arm, seed, [error] * 60, dataset=dataset)
             for dataset, arms in errors.items()
             for arm, error in arms.items()
             for seed in range(2 if dataset == "cifar10" else 3)
         )
     )
 
-    outcome = claims.judge(claim, found)
+    effect = judged(
+        f"{FMB_LOWERS} on the SVHN subset (8,886 / 7,136), after 60 epochs", found
+    ).effect
 
-    assert outcome.seeds == [3, 3]
-    assert outcome.effect.value == pytest.approx(4)
+    assert (effect.value, effect.count) == (pytest.approx(4), 3)
 
 
-def test_calibrated_errors_are_judged_where_runs_ended(tmp_path):
-    claim = claim_named("FMB lowers sigmoid's error", "calibrated")
+def test_each_setting_judges_errors_of_its_own(tmp_path):
+    calibrated = {"sigmoid_fmb": 30.0, "sigmoid": 25.0}
+    found = load(
+        *(
+            write_run(tmp_path, arm, seed, [error] * 10, calibrated=[calibrated[arm]] * 10)
+            for arm, error in [("sigmoid_fmb", 40), ("sigmoid", 50)]
+            for seed in range(2)
+        )
+    )
 
+    assert judged(FMB_LOWERS, found).effect.value == pytest.approx(10)
+    assert judged(FMB_LOWERS, found, "calibrated").effect.value == pytest.approx(-5)
+    gates = "FMB reduces the number of active channels (after 10 epochs)"
+    assert judged(gates, found).effect.count == 2
+    assert judged(gates, found, "calibrated") is None  # it is no error
+
+
+def test_where_no_epoch_was_calibrated_the_end_is(tmp_path):
     at_10 = two_arms(tmp_path / "10", [30, 31], [20, 21], length=10)
     at_12 = two_arms(tmp_path / "12", [30, 31], [20, 21], length=12)
 
-    assert verdict(claim, at_10) == "reversed"
-    assert claims.judge(claim, at_12).seeds == [0, 0]
+    assert judged(FMB_LOWERS, at_10, "calibrated").verdict == "reversed"
+    assert judged(FMB_LOWERS, at_12, "calibrated").verdict == "no run"
+    assert at_12.of("sigmoid").calibrated.dropna().tolist() == [18, 19]
 
 
-def test_two_arms_have_welchs_interval():
-    found = statistics.effect(seeds([5, 7]), seeds([1, 2, 3]))
+def test_two_arms_without_common_seeds_have_welchs_interval():
+    found = statistics.effect(pd.Series([5, 7], [8, 9]), pd.Series([1, 2, 3]))
 
     # By hand: s1^2/n1 = 1, s2^2/n2 = 1/3; Welch's degrees of freedom 1.684, t(0.975) = 5.176
-    assert found == pytest.approx((4, 4 - 5.176 * (4 / 3) ** 0.5, 4 + 5.176 * (4 / 3) ** 0.5), 1e-3)
+    half = 5.176 * (4 / 3) ** 0.5
+    assert (found.value, found.low, found.high) == pytest.approx((4, 4 - half, 4 + half), 1e-3)
+    assert found.count == 2
 
 
-def test_quantities_of_the_same_runs_have_the_interval_of_their_differences():
-    found = statistics.effect(seeds([5, 17, 30]), seeds([4, 15, 27]), paired=True)
+def test_runs_of_the_same_seeds_have_the_interval_of_their_differences():
+    found = statistics.effect(pd.Series([5, 17, 30, 99], [0, 1, 2, 7]), pd.Series([4, 15, 27]))
 
-    # By hand: the differences 1, 2 and 3 have the mean 2 and s / sqrt(n) = 0.577; t(0.975) = 4.303
-    assert found == pytest.approx((2, 2 - 4.303 * 3**-0.5, 2 + 4.303 * 3**-0.5), 1e-3)
+    # By hand: the differences 1, 2 and 3 have the mean 2 and s / sqrt(n) = 0.577; t(0.975) = 4.303;
+    # of 2 degrees of freedom, p = 1 - t / sqrt(t^2 + 2), and t^2 = 12
+    half = 4.303 * 3**-0.5
+    assert (found.value, found.low, found.high) == pytest.approx((2, 2 - half, 2 + half), 1e-3)
+    assert (found.p, found.count) == (pytest.approx(1 - (12 / 14) ** 0.5), 3)
+
+
+def test_ten_pairs_have_the_bootstraps_interval():
+    """Which is within what was seen, unlike Student's."""
+    differences = pd.Series([0.1] * 8 + [10.0])
+    nine = statistics.effect(differences, 0 * differences)
+    more = pd.concat([differences, pd.Series([0.1])], ignore_index=True)
+    ten = statistics.effect(more, 0 * more)
+
+    assert nine.low < 0
+    assert 0.1 <= ten.low < ten.value < ten.high < 10
+    assert ten.p > 0.05  # still the t test's
+
+
+@pytest.mark.parametrize(
+    ("p", "corrected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.02, 0.01], [0.02, 0.02]),
+        ([0.9, 0.6], [1, 1]),
+        ([], []),
+    ],
+)
+def test_p_values_are_corrected_by_holms_method(p, corrected):
+    assert statistics.holm(p) == pytest.approx(corrected)
 
 
 @pytest.mark.parametrize(
@@ -170,24 +204,22 @@ def reaching(epoch, length):
     return [40.0] * (epoch - 1) + [29.0] * (length - epoch + 1)
 
 
-def test_epochs_to_an_error_compare_only_runs_that_are_long_enough(tmp_path):
+def test_an_error_is_to_be_reached_in_the_first_12_epochs(tmp_path):
     found = load(
         write_run(tmp_path, "sigmoid_fmb", 0, reaching(8, 30)),
-        write_run(tmp_path, "sigmoid_fmb", 1, reaching(9, 30)),
-        write_run(tmp_path, "sigmoid", 0, reaching(23, 30)),
-        write_run(tmp_path, "sigmoid", 1, reaching(24, 30)),
-        write_run(tmp_path, "sigmoid", 2, [40.0] * 10),  # says nothing of epoch 23
+        write_run(tmp_path, "sigmoid_fmb", 1, reaching(9, 12)),
+        write_run(tmp_path, "sigmoid", 0, reaching(23, 30)),  # counts as 13
+        write_run(tmp_path, "sigmoid", 1, [40.0] * 12),
     )
 
-    outcome = claims.judge(FEWER, found)
+    effect = judged(FEWER_EPOCHS, found).effect
 
-    assert outcome.verdict == "reproduced"
-    assert outcome.seeds == [2, 2]
-    assert outcome.effect.value == pytest.approx(15)
+    interpolated = 1 / 11  # of the step from 40 to 29 that lies below 30
+    assert effect.value == pytest.approx((13 - 8 + 13 - 9) / 2 + interpolated)
+    assert effect.count == 2
 
 
 def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
-    claim = claim_named(FEWER.text, "calibrated")
     noise = [61.0] * 10
     found = load(
         write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 10)),
@@ -196,28 +228,15 @@ def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
         write_run(tmp_path, "sigmoid_fmb", 3, noise, calibrated=reaching(1, 4)),  # not all epochs
         write_run(tmp_path, "sigmoid", 0, noise, calibrated=reaching(8, 10)),
         write_run(tmp_path, "sigmoid", 1, noise, calibrated=reaching(8, 10)),
+        write_run(tmp_path, "sigmoid", 2, noise, calibrated=None),
     )
 
-    outcome = claims.judge(claim, found)
+    verdict, effect = judged(FEWER_EPOCHS, found, "calibrated")
 
-    assert (outcome.verdict, outcome.seeds) == ("reproduced", [2, 2])
-    assert outcome.effect.value == pytest.approx(3)
+    assert (verdict, effect.count) == ("reproduced", 2)
+    assert effect.value == pytest.approx(3)
     rows = {row[0]: row[1:3] for row in tables.table_3(found, "calibrated")}
     assert rows == {"sigmoid": ["23", "8.0 (8, 8)"], "sigmoid + FMB": ["9", "5.0 (5, 5)"]}
-
-
-def test_a_seed_that_never_gets_there_leaves_the_claim_undecided(tmp_path):
-    found = load(
-        write_run(tmp_path, "sigmoid_fmb", 0, reaching(8, 30)),
-        write_run(tmp_path, "sigmoid_fmb", 1, reaching(9, 30)),
-        write_run(tmp_path, "sigmoid", 0, reaching(23, 30)),
-        write_run(tmp_path, "sigmoid", 1, [40.0] * 30),
-        write_run(tmp_path, "sigmoid", 2, reaching(25, 30)),
-    )
-
-    outcome = claims.judge(FEWER, found)
-
-    assert (outcome.verdict, outcome.reason) == ("undecided", "a seed did not get there")
 
 
 @pytest.mark.parametrize(
@@ -225,27 +244,29 @@ def test_a_seed_that_never_gets_there_leaves_the_claim_undecided(tmp_path):
     [
         ([12.0, 12.1], [12.1, 12.2], "reproduced"),
         ([12.0, 12.1], [22.0, 22.1], "not reproduced"),
-        ([12.0, 16.0], [12.0, 15.0], "undecided"),
-        ([12.0], [12.0], "undecided"),
+        ([12.0, 16.0], [12.0, 15.0], "no effect larger than 6.9 points"),
+        ([12.0], [12.0], "one run of each"),
     ],
 )
 def test_verdict_on_arms_that_are_claimed_to_be_close(fmb, without, expected, tmp_path):
-    assert verdict(CLOSE, two_arms(tmp_path, fmb, without, length=100)) == expected
+    found = two_arms(tmp_path, fmb, without, length=100)
+
+    assert judged("After 100 epochs the arms are close together", found).verdict == expected
 
 
 def test_gates_are_compared_within_each_run(tmp_path):
-    claim = claim_named(
-        "Fewer of SE1's gates lie between 0 and 1 at epoch 10 than at epoch 1, without FMB"
-    )
     folders = [
         write_run(tmp_path, "sigmoid", seed, curve(30), between=between)
         for seed, between in enumerate((0.2, 0.5))
     ]
 
-    outcome = claims.judge(claim, load(*folders))
+    outcome = judged(
+        "Fewer of SE1's gates lie between 0 and 1 at epoch 10 than at epoch 1, without FMB",
+        load(*folders),
+    )
 
     assert outcome.effect.value == pytest.approx(100 * np.mean([0.2 - 0.02, 0.5 - 0.05]))
-    assert outcome.verdict == "undecided"  # two seeds are far apart
+    assert outcome.verdict == "no effect larger than 203.0 points"  # two seeds are far apart
 
 
 def test_active_channels_are_those_that_some_image_opens(tmp_path):
@@ -263,7 +284,7 @@ def test_every_claim_is_about_arms_and_quantities_that_there_are():
     for claim in claims.CLAIMS.itertuples():
         assert {claim.lower, claim.higher} <= set(ARMS)
         assert claim.dataset in DATASETS
-        assert claim.column in runs.ERRORS
+        assert claim.column in {*runs.ERRORS, "error"}
         assert claim.how in ("after", "close", "mean", "reach")
 
 
@@ -351,7 +372,7 @@ def test_the_published_report_is_what_the_logs_give():
     results = ROOT / "training" / "results"
     page = Page()
 
-    tables.add(page, load(*sorted(file.parent for file in results.glob("paper/*/log.csv"))))
+    tables.add(page, load(*report.found(results / "paper")))
     position.add(page, results, results / "report")
 
     text = (results / "report" / "report.md").read_text()
@@ -413,6 +434,15 @@ def test_seeds_needed_are_those_of_the_tables(matters, pairs):
     assert statistics.seeds_needed(differences, matters) == pairs
 
 
+@pytest.mark.parametrize("count", [2, 3, 44])
+def test_what_so_many_pairs_detect_needs_so_many(count):
+    differences = pd.Series(np.arange(count))
+    found = statistics.detectable(differences)
+
+    assert statistics.seeds_needed(differences, 1.001 * found) == count
+    assert statistics.seeds_needed(differences, 0.999 * found) == count + 1
+
+
 def test_power_is_told_of_pairs_alone(tmp_path):
     curves = {"sigmoid": (40, 42, 45), "sigmoid_fmb": (38, 41, 39, 50)}
     folders = [
@@ -420,9 +450,11 @@ def test_power_is_told_of_pairs_alone(tmp_path):
         for arm, errors in curves.items()
         for seed, error in enumerate(errors)
     ]
-    (row,) = claims.power(runs.load(folders))
-    assert row[:3] == ["error after 10 epochs, as logged", "3", "2.65 points"]
-    assert int(row[-1]) > 50
+    rows = {row[0]: row[1:] for row in claims.power(runs.load(folders))}
+    pairs, spread, found, matters, needed = rows["error after 10 epochs, as logged"]
+    assert (pairs, spread, matters) == ("3", "2.65 points", "1")
+    assert float(found) > 1
+    assert int(needed) > 50
 
 
 def test_power_needs_two_pairs(tmp_path):

@@ -78,7 +78,7 @@ def prepare(plan: Path, folder: Path) -> int:
         waves = json.loads(plan.read_text())
         waves = [list(_each_seed(wave)) for wave in waves]
         names = [run["name"] for wave in waves for run in wave]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{plan} is no readable plan: {error}") from error
     if len(set(names)) < len(names):
         raise UserError(f"{plan} has two runs of one name")
@@ -97,9 +97,10 @@ def _each_seed(wave: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
         if seeds is None:
             yield from runs
             continue
-        for seed, run in itertools.product(range(seeds[0], seeds[1] + 1), runs):
-            named = {"name": f"{run['name']}-{seed}", "flags": f"{run['flags']} --seed {seed}"}
-            yield {**run, **named}
+        first, last = seeds
+        for seed, run in itertools.product(range(first, last + 1), runs):
+            words = f"{run.get('flags', '')} --seed {seed}"
+            yield {**run, "name": f"{run['name']}-{seed}", "flags": words}
 
 
 def _job(

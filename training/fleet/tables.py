@@ -1,6 +1,5 @@
 """The logs of many runs of the papers' arms as two tables, which `training.report` reads."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ import pandas as pd
 
 from training import UserError, flags
 from training.experiments.arms import identify
-from training.experiments.records import write_csv
+from training.experiments.records import read_json, write_csv
 from training.trainer.config import Config
 
 ERRORS = {
@@ -40,24 +39,24 @@ def write(folder: Path, out: Path) -> int:
         left out.
 
     Raises:
-        UserError: The folder holds no run of an arm.
+        UserError: The folder holds no run of an arm, or a log is damaged.
     """
-    logs = [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
+    logs = [read_json(file) for file in sorted(folder.glob("*.json"))]
     rows = [row for log in logs if "rows" in log for row in _rows(log)]
     if not rows:
         raise UserError(f"{folder} holds no log of a whole run of the papers' arms")
     out.mkdir(parents=True, exist_ok=True)
     epochs = pd.DataFrame([{k: x for k, x in row.items() if k != "gates"} for row in rows])
     few = sorted({row["seed"] for row in rows})[:SEEDS]
+    about = ["dataset", "arm", "seed", "epoch"]
     gates = [
-        {**{k: row[k] for k in ("dataset", "arm", "seed", "epoch")}, "module": module}
-        | {name: float(f"{x:.4g}") for name, x in zip(GATES, values, strict=True)}
+        [*(row[name] for name in about), module, *(f"{x:.4g}" for x in values)]
         for row in rows
         if row["seed"] in few
         for module, values in enumerate(row["gates"], 1)
     ]
     write_csv(out / "epochs.csv", epochs.round(3).astype(object).fillna("nan"))
-    write_csv(out / "gates.csv", pd.DataFrame(gates))
+    write_csv(out / "gates.csv", pd.DataFrame(gates, columns=[*about, "module", *GATES]))
     return len(epochs.groupby(["dataset", "arm", "seed"]))
 
 

@@ -64,6 +64,12 @@ def _on_runs(page: Page, runs: Runs) -> str:
     return f"{number} runs" + (f"; {len(lacking)} groups of runs are missing" if lacking else "")
 
 
+def found(place: Path) -> list[Path]:
+    """The folders of runs in a folder."""
+    logs = [*place.glob("*/log.csv"), *place.glob("*/epochs.csv")]
+    return sorted(file.parent for file in logs)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -76,10 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("training/results/report"), help="folder to write to"
     )
     options = parser.parse_args(arguments)
-    logs = [*RESULTS.glob("*/log.csv"), *RESULTS.glob("*/epochs.csv")]
-    folders = options.runs or sorted(file.parent for file in logs)
     try:
-        print(write(folders, options.out))
+        print(write(options.runs or found(RESULTS), options.out))
     except UserError as error:
         sys.exit(f"training.report: error: {error}")
 

@@ -109,7 +109,7 @@ def power(runs: Runs) -> list[list[str]]:
 
 
 def _verdict(close: bool, found: Effect, p: float, unit: str) -> str:
-    largest = f"no effect larger than {max(-found.low, found.high):.1f} {unit}"
+    largest = f"no effect larger than {max(abs(found.low), abs(found.high)):.1f} {unit}"
     if close:
         if found.low > -CLOSE and found.high < CLOSE:
             return "reproduced"

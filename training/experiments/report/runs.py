@@ -35,7 +35,7 @@ class Runs:
                           in the 18 of 20 bins between the first and the last
             active        share of all modules' channels that some image opens
         gates: One row a run, epoch and module: see `training/trainer/gates.py`.
-        saturation: The same of runs on a GPU: see `training/fleet/gpu/learning.py`.
+        saturation: One row a run on a GPU, epoch and module: see `training/fleet/gpu/learning.py`.
         others: The names of folders that hold another run.
     """
 
@@ -50,8 +50,6 @@ class Runs:
 
     def saturation_of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
         """What an arm's gates let through, of the first ten epochs."""
-        if self.saturation.empty:
-            return self.saturation
         return self.saturation.query("arm == @arm and dataset == @dataset and epoch <= 10")
 
     def gates_of(self, arm: str, dataset: str = "cifar10") -> pd.DataFrame:
@@ -67,7 +65,7 @@ def load(folders: Iterable[Path]) -> Runs:
         UserError: There is no run of an arm, a folder holds no run, or runs of one arm cannot be
             compared.
     """
-    found = {folder: _read_many(folder) or _read(folder) for folder in folders}
+    found = {folder: _read(folder) for folder in folders}
     tables = [run for run in found.values() if run]
     if not tables:
         raise UserError("there are no runs of the papers' arms: train some, or name their folders")
@@ -78,26 +76,25 @@ def load(folders: Iterable[Path]) -> Runs:
 
 
 _Tables = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+_NO_GATES = pd.DataFrame(columns=["epoch", "module", *RUN])
 
 
-def _read_many(folder: Path) -> _Tables | None:
-    """The tables of many runs that `training.fleet` left; `None` where there are none."""
-    if not (folder / "epochs.csv").exists():
-        return None
-    text = ["dataset", "arm", "group"]
-    epochs, saturation = (
-        table.astype({name: float for name in table if name not in text})
-        for table in (read_csv(folder / f"{name}.csv") for name in ("epochs", "gates"))
-    )
+def _read_many(folder: Path) -> _Tables:
+    """The tables of many runs that `training.fleet` left."""
+    epochs, saturation = (read_csv(folder / f"{name}.csv") for name in ("epochs", "gates"))
+    epochs = epochs.astype(dict.fromkeys(("train_error", "test_error", "calibrated"), float))
+    saturation = saturation.astype(dict.fromkeys(("on", "flat", "slope", "gradient"), float))
     length = epochs.groupby(["dataset", "arm", "seed"]).epoch.transform("max")
     unknown = dict.fromkeys(("finished", "between", "active"), math.nan)
     epochs = epochs.assign(folder=folder, length=length, **unknown)
-    return epochs[[*RUN, "folder", "length", "epoch", *ERRORS]], pd.DataFrame(), saturation
+    return epochs[[*RUN, "folder", "length", "epoch", *ERRORS]], _NO_GATES, saturation
 
 
 def _read(folder: Path) -> _Tables | None:
-    """The epochs and the gates of an arm's run; `None` of another run."""
+    """The epochs and the gates of an arm's run, or of many; `None` of another run."""
     try:
+        if (folder / "epochs.csv").exists():
+            return _read_many(folder)
         config = read_json(folder / "config.json")["config"]
         arm = identify(config)
         log = read_csv(folder / "log.csv").astype(float)
@@ -113,10 +110,10 @@ def _read(folder: Path) -> _Tables | None:
         epochs = log[LOGGED].assign(**about, folder=folder, length=len(log))
         epochs = epochs.merge(calibrated, how="left").merge(finished, how="left")
         epochs.calibrated = epochs.calibrated.fillna(epochs.finished)
-        gates = pd.DataFrame(columns=["epoch", "module", *RUN])
+        gates = _NO_GATES
         if (folder / "gates.csv").exists():
             gates = read_csv(folder / "gates.csv").astype(float).assign(**about)
-        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)], pd.DataFrame()
+        return _with_gates(epochs, gates), gates[gates.epoch <= len(log)], _NO_GATES
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{folder} holds no readable run: {error}") from error
 

@@ -4,7 +4,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,8 @@ ROUNDING = 1e-9  # values that are closer together are the same
 NONE = "-"
 
 
-class Effect(NamedTuple):
+@dataclass(frozen=True)
+class Effect:
     """A mean difference, with its confidence interval, which is NaN with fewer than 2 seeds."""
 
     value: float
@@ -74,13 +75,8 @@ def holm(p: Sequence[float]) -> list[float]:
 def detectable(differences: pd.Series) -> float:
     """The mean difference that so many pairs find in 9 of 10 experiments, as `seeds_needed`."""
     count = len(differences)
-    threshold = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
-
-    def lacking(size: float) -> float:
-        return stats.nct.sf(threshold, count - 1, size * math.sqrt(count)) - POWER
-
-    spread = max(differences.std(), ROUNDING)
-    return float(optimize.brentq(lacking, 0, 100 / math.sqrt(count)) * spread)
+    size = optimize.brentq(lambda size: _power(size, count) - POWER, 0, 100 / math.sqrt(count))
+    return float(size * max(differences.std(), ROUNDING))
 
 
 def seeds_needed(differences: pd.Series, matters: float) -> int | None:
@@ -96,11 +92,13 @@ def seeds_needed(differences: pd.Series, matters: float) -> int | None:
     if len(differences) < 2:
         return None
     size = matters / max(differences.std(), ROUNDING)
-    for count in itertools.count(2):
-        threshold = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
-        if stats.nct.sf(threshold, count - 1, size * math.sqrt(count)) >= POWER:
-            return count
-    raise AssertionError
+    return next(count for count in itertools.count(2) if _power(size, count) >= POWER)
+
+
+def _power(size: float, count: int) -> float:
+    """Of a paired t test, where the mean difference is so many standard deviations."""
+    threshold = stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    return float(stats.nct.sf(threshold, count - 1, size * math.sqrt(count)))
 
 
 def summary(values: pd.Series) -> str:

@@ -9,14 +9,15 @@ graph makes a whole step one launch: augmentation, forward and backward pass, up
 """
 
 import argparse
+import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock  # which PyTorch needs too
 import numpy as np
 import torch
 from torch import Tensor
@@ -41,28 +42,23 @@ def train(
     """
     jobs = json.loads((folder / "jobs.json").read_text())
     loaded = _Loaded(folder, jobs["datasets"], device)
-    waiting = list(jobs["waves"][wave])
-    while waiting and time.time() < deadline:
-        taken = []
-        while waiting and len(taken) < (together or len(waiting) + 1):
-            spec = waiting.pop(0)
-            if not (folder / f"{spec['name']}.json").exists() and _take(folder, spec["name"]):
-                taken.append(spec)
-        if taken:
-            _train_together(loaded, wave, taken, deadline)
+    free = (spec for spec in jobs["waves"][wave] if _take(folder, spec["name"]))
+    while time.time() < deadline and (taken := list(itertools.islice(free, together))):
+        _train_together(loaded, wave, taken, deadline)
+
+
+_TAKEN: list[filelock.BaseFileLock] = []  # until this process ends
 
 
 def _take(folder: Path, name: str) -> bool:
-    """Whether no other process that lives has taken the run; then this one has."""
-    file = folder / f"{name}.taken"
+    """Whether the run is not done, and no process that lives has taken it; then this one has."""
+    lock = filelock.FileLock(folder / f"{name}.taken", blocking=False)
     try:
-        file.touch(exist_ok=False)
-    except FileExistsError:
-        other = file.read_text()
-        if not other or Path(f"/proc/{other}").exists():  # or it is about to say who it is
-            return False
-    file.write_text(str(os.getpid()))
-    return True
+        lock.acquire()
+    except filelock.Timeout:
+        return False
+    _TAKEN.append(lock)
+    return not (folder / f"{name}.json").exists()
 
 
 class _Loaded:

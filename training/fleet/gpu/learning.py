@@ -257,18 +257,17 @@ class Run:
         setting, weights = self._last_setting(), {**self._learned, **self._statistics}
         logits, z = self._network(weights, seen, setting, None, self._precision)
         loss = functional.cross_entropy(logits, labels, reduction="sum")
-        gradients = torch.autograd.grad(loss, z, allow_unused=True)
+        gradients = torch.autograd.grad(loss, z)
         activation, _ = GATES[self.spec["description"]["gate"]]
         rows = []
         for x, gradient in zip(z, gradients, strict=True):
             x = x.detach().requires_grad_()
             (slope,) = torch.autograd.grad(activation(x).sum(), x)
             slope = slope / (0.25 if activation is torch.sigmoid else 1.0)
-            reached = torch.zeros_like(slope) if gradient is None else gradient
-            shares = [(x >= 0).float(), (slope < FLAT).float(), slope, reached.square()]
+            shares = [(x >= 0).float(), (slope < FLAT).float(), slope, gradient.square()]
             rows.append(torch.stack([share.mean() for share in shares]))
             rows[-1][3].sqrt_()
-        return torch.stack(rows).detach()
+        return torch.stack(rows)
 
     @torch.no_grad()
     def calibrate(self, batches: int) -> None:

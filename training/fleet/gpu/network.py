@@ -230,8 +230,8 @@ class _Step:
             z = functional.linear(functional.relu(functional.linear(pooled, squeeze)), excite)
         z = z * terms**-0.5 if described["attention_scale"] else z
         self.seen.append(z)
-        gate, low = GATES[described["gate"]]
-        gate = gate(self.setting.slope * z)
+        activation, low = GATES[described["gate"]]
+        gate = activation(self.setting.slope * z)
         hard = torch.where(self.setting.binary, torch.where(z >= 0, 1.0, low), gate)
         if described["gradient"] == "ste":
             gate = _straight_through(hard, gate)
