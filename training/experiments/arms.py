@@ -30,6 +30,9 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
 }
 """What shares a tuned learning rate: without FMB, FMB by gradient, the float32 network, and SGD."""
 
+RATES = {"sgd": 1.0, "sgd_ste": 1.0}
+"""Of groups that `training.paper` does not tune: see `training/results/paper/tuning/sgd.csv`."""
+
 
 @dataclass(frozen=True)
 class Arm:

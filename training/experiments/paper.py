@@ -17,6 +17,7 @@ from larq_seresnet.files import write_atomically
 from training import UserError, flags
 from training.command import ending
 from training.experiments import plan, sweep
+from training.experiments.arms import RATES
 from training.experiments.jobs import Jobs
 from training.experiments.plan import Stage, Step
 from training.flags import flag
@@ -85,7 +86,7 @@ def work(config: PaperConfig, steps: Sequence[Step]) -> None:
 
 def _run(config: PaperConfig, step: Step, rates: dict[str, float]) -> Config:
     try:
-        rate = rates[step.arm.group]
+        rate = {**RATES, **rates}[step.arm.group]
     except KeyError as error:
         raise UserError(
             f"{config.tuned} has no learning rate for group {step.arm.group}: delete it, "

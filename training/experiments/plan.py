@@ -12,7 +12,7 @@ from training.experiments.arms import ARMS, Arm
 from training.trainer.config import Config
 from training.trainer.run_folder import read_rows
 
-Stage = Literal["curves", "table-iii", "long", "svhn", "scale"]
+Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "sgd"]
 
 DATASETS = {"cifar10": "CIFAR-10", "svhn_cropped": "SVHN subset (8,886 / 7,136)"}
 """The experiments' data sets as text names them: of SVHN a part, training and test images."""
@@ -64,6 +64,7 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     long: 100 epochs of sigmoid without and with FMB, 1 seed (Fig. 10)
     svhn: sigmoid without and with FMB on the SVHN subset, 3 seeds
     scale: 10 epochs of sigmoid with a scaled pre-activation, without and with FMB, 3 seeds
+    sgd: 10 epochs of sigmoid without and with FMB by SGD, 4 seeds
     """
     main = ["sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh"]
     main += ["hard_tanh_fmb", "float32", "no_se", "frozen_fmb"]
@@ -79,6 +80,7 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
         "long": _steps(pair, range(1), 100),
         "svhn": _steps(pair, SEEDS, 60, "svhn_cropped"),
         "scale": _steps(scaled, SEEDS, 10),
+        "sgd": _steps(("sgd", "sgd_fmb"), range(4), 10),
     }
     return [step for stage, part in parts.items() if stage in stages for step in part]
 

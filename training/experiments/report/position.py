@@ -66,7 +66,7 @@ def _verdict(found: Effect) -> str:
     if pd.isna(found.low):
         return "one run of each"
     if found.low <= 0 <= found.high:
-        return f"no effect larger than {max(-found.low, found.high):.1f}"
+        return f"no effect larger than {max(abs(found.low), abs(found.high)):.1f}"
     return "raises it" if found.low > 0 else "lowers it"
 
 

@@ -105,7 +105,7 @@ def epochs_to(runs: pd.DataFrame, column: str = "test_error") -> list[str]:
         if len(each) > FEW:
             lacking = len(each) - len(there)
             found = [summary(there)] if len(there) else []
-            cells.append("; ".join(found + [f"{lacking} do not"] * bool(lacking)))
+            cells.append("; ".join(found + [f"{lacking} of {len(each)} do not"] * bool(lacking)))
         elif len(each) == len(there) > 1:
             cells.append(f"{there.mean():.1f} ({', '.join(each)})")
         else:
