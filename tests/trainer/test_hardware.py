@@ -33,6 +33,30 @@ def test_bfloat16_where_the_cpu_multiplies_it(features, onednn, precision, monke
     assert hardware.precision("float32") == "float32"
 
 
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((9, 0), "mixed_bfloat16"), ((7, 5), "float32")]
+)
+def test_a_gpu_gets_the_precision_that_it_multiplies_and_xla(capability, precision, monkeypatch):
+    monkeypatch.setattr(hardware, "gpus", lambda: ["a GPU"])
+    details = {"compute_capability": capability}
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    assert hardware.precision("auto") == precision
+    assert hardware.kernels_to_use("auto") == "keras"
+    assert hardware.with_xla(SEResNet14Bin(width=16))
+    assert not hardware.with_xla(SEResNet14Bin(width=8))  # its shortcuts begin with max pooling
+
+
+@pytest.mark.slow
+def test_xla_compiles_what_is_trained():
+    """As on a GPU; here for the CPU."""
+    model = SEResNet14Bin(width=16, blocks=(1, 1), fmb=True)
+    tf.config.experimental.enable_op_determinism()
+    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=True)
+    images, labels = tf.random.uniform((16, 32, 32, 3), 0, 255), tf.range(16) % 10
+    losses = model.fit(images, labels, batch_size=16, epochs=5, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+
+
 def test_without_kernels_the_network_is_fitted_itself():
     model = SEResNet14Bin(width=2)
     assert hardware.learner(model, "keras", 128) is model

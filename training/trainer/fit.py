@@ -138,7 +138,8 @@ def _train(
     if finished:
         print(f"resuming after epoch {finished} of {config.epochs}", flush=True)
     learner = hardware.learner(model, config.kernels, config.batch_size)
-    learner.compile(model.optimizer, batches.loss, ["accuracy"])
+    with_xla = hardware.with_xla(model)
+    learner.compile(model.optimizer, batches.loss, ["accuracy"], jit_compile=with_xla)
     calibration = Calibration(learner)
     further: dict[str, Rows] = {gates.FILE: gates.Recorder(model, batches.dataset)}
     if config.calibrated_log:

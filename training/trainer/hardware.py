@@ -11,6 +11,7 @@ from training.trainer.config import Config, Kernels, Precision
 from training.trainer.fused import fused
 
 _SMALLEST_SHARD = 16  # images
+_AMPERE = 8  # compute capability of the first GPUs that multiply bfloat16
 
 
 def resolved(config: Config) -> Config:
@@ -30,9 +31,28 @@ def precision(name: Precision) -> Precision:
     """What "auto" stands for here."""
     if name != "auto":
         return name
-    # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
-    multiplies = processor.features() & {"amx_bf16", "avx512_bf16"} and processor.onednn()
+    if found := gpus():
+        details = [tf.config.experimental.get_device_details(gpu) for gpu in found]
+        multiplies = all(x.get("compute_capability", (0,))[0] >= _AMPERE for x in details)
+    else:
+        # Elsewhere than on Linux nothing says what the CPU can do: float32 is right everywhere.
+        instructions = processor.features() & {"amx_bf16", "avx512_bf16"}
+        multiplies = bool(instructions) and processor.onednn()
     return "mixed_bfloat16" if multiplies else "float32"
+
+
+def gpus() -> list[tf.config.PhysicalDevice]:
+    """Those that TensorFlow sees."""
+    return tf.config.list_physical_devices("GPU")
+
+
+def with_xla(model: tf.keras.Model) -> bool:
+    """Whether XLA compiles the training step: for GPUs, if it has every gradient.
+
+    It has no deterministic one of max pooling, which shortcuts of few channels begin with.
+    """
+    pools = any(isinstance(layer, tf.keras.layers.MaxPooling2D) for layer in model.layers)
+    return bool(gpus()) and not pools
 
 
 def kernels_to_use(name: Kernels) -> Kernels:
@@ -41,7 +61,7 @@ def kernels_to_use(name: Kernels) -> Kernels:
     Raises:
         UserError: It is "fused", which is impossible here.
     """
-    if name == "keras" or (name == "auto" and tf.config.list_physical_devices("GPU")):
+    if name == "keras" or (name == "auto" and gpus()):
         return "keras"
     try:
         kernels.library()
