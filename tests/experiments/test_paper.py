@@ -188,7 +188,7 @@ def test_every_arm_is_another_configuration_and_is_found_again():
     assert arms.identify(Config().decisive()) is None
 
 
-def test_all_arms_share_batch_size_and_a_constant_rate_and_but_for_two_the_optimizer():
+def test_all_arms_share_the_batch_size_and_a_constant_rate():
     for arm in arms.ARMS.values():
         config = arm.config(learning_rate=0.1, epochs=7)
         optimizer = "sgd" if arm.name.startswith("sgd") else "adam"

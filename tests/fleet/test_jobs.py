@@ -1,12 +1,16 @@
 """A plan's way to the GPU and back, and what is learned on it."""
 
 import json
+import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from larq_seresnet import sources
+from tests.conftest import ROOT
 from training import UserError
 from training.fleet import __main__ as command
 from training.fleet import jobs
@@ -53,8 +57,9 @@ def test_a_plan_becomes_run_folders(tmp_path, capsys):
     )
     folder, runs = tmp_path / "jobs", tmp_path / "runs"
     command.main(["prepare", str(plan), str(folder)])
-    for wave in "01":
-        worker.main([str(folder), wave, "--device", "cpu"])
+    worker.main([str(folder), "0", "1", "--together", "1", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert said.count("1 runs prepared") == 3  # one after the other
     capsys.readouterr()
     worker.main([str(folder), "1", "--device", "cpu"])
     assert "epoch" not in capsys.readouterr().out  # what is done is skipped
@@ -76,8 +81,8 @@ def test_a_plan_becomes_run_folders(tmp_path, capsys):
     assert not (runs / "pooled" / "model.keras").exists()
 
 
-def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
-    plan = write(tmp_path / "plan.json", [{"name": "a", "flags": f"{SMALL} --epochs 40"}])
+def run_on_few_pictures(tmp_path, flags):
+    plan = write(tmp_path / "plan.json", [{"name": "a", "flags": f"{SMALL} {flags}"}])
     jobs.prepare(plan, tmp_path)
     (spec,) = json.loads((tmp_path / "jobs.json").read_text())["waves"][0]
     random = np.random.default_rng(0)
@@ -87,7 +92,11 @@ def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
     np.savez(tmp_path / "few.npz", **labels, **{k: x.astype(np.uint8) for k, x in arrays.items()})
     facts = json.loads((tmp_path / "jobs.json").read_text())["datasets"]["digits"]
     pictures = learning.Pictures.load(tmp_path / "few.npz", facts, torch.device("cpu"))
-    run = learning.Run(spec, pictures, None, None, torch.device("cpu"))
+    return learning.Run(spec, pictures, None, None, torch.device("cpu"))
+
+
+def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
+    run = run_on_few_pictures(tmp_path, "--epochs 40")
     while not run.done:
         run.begin_epoch()
         run.step()
@@ -98,7 +107,7 @@ def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
     run.finish()
     rates = [row["learning_rate"] for row in run.record()["rows"]]
     assert len(rates) == 4
-    assert rates[-1] == pytest.approx(spec["learning_rate"] / 4)  # the last of four steps
+    assert rates[-1] == pytest.approx(run.spec["learning_rate"] / 4)  # the last of four steps
 
 
 @pytest.mark.parametrize(
@@ -108,6 +117,10 @@ def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
         ({"name": "a", "flags": "--dataset digits --stem 2"}, "the stem 1"),
         ({"name": "a", "flags": "--dataset digits", "options": {"tial": 1}}, "no option tial"),
         ({"flags": ""}, "no readable plan"),
+        ("a", "no readable plan"),
+        ({"name": "a", "seeds": 3}, "no readable plan"),
+        ({"name": "a", "seeds": [3]}, "no readable plan"),
+        ({"name": "a", "seeds": ["3", "4"]}, "no readable plan"),
     ],
 )
 def test_what_no_worker_does_is_refused(run, message, tmp_path):
@@ -119,6 +132,72 @@ def test_two_runs_of_one_name_are_refused(tmp_path):
     run = {"name": "a", "flags": "--dataset digits"}
     with pytest.raises(UserError, match="two runs of one name"):
         jobs.prepare(write(tmp_path / "plan.json", [run, run]), tmp_path / "jobs")
+
+
+def test_neighbours_with_the_same_seeds_take_turns(tmp_path):
+    about = {"flags": "--dataset digits", "seeds": [3, 4]}
+    plan = [{"name": "a", **about}, {"name": "b", **about}, {"name": "c", **about, "seeds": [0, 0]}]
+
+    assert jobs.prepare(write(tmp_path / "plan.json", plan), tmp_path) == 5
+
+    (wave,) = json.loads((tmp_path / "jobs.json").read_text())["waves"]
+    found = [(spec["name"], spec["seed"]) for spec in wave]
+    assert found == [("a-3", 3), ("b-3", 3), ("a-4", 4), ("b-4", 4), ("c-0", 0)]
+
+
+def test_a_run_is_taken_by_one_process_that_lives(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "_TAKEN", [])
+    script = "from gpu.__main__ import _take; print(_take(Path(sys.argv[1]), 'a'), flush=True)"
+    words = ["-c", f"import sys; from pathlib import Path; {script}; input()", str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    place = ROOT / "training" / "fleet"
+    with subprocess.Popen([sys.executable, *words], cwd=place, **pipes) as other:
+        assert other.stdout.readline() == "True\n"
+        assert not worker._take(tmp_path, "a")
+        assert worker._take(tmp_path, "b")
+        other.kill()
+    assert worker._take(tmp_path, "a")
+    assert not worker._take(tmp_path, "a")
+
+
+def test_what_is_done_is_not_taken(tmp_path):
+    (tmp_path / "a.json").touch()
+    assert not worker._take(tmp_path, "a")
+
+
+def test_what_gates_let_through(tmp_path):
+    run = run_on_few_pictures(tmp_path, "")
+    run.epoch = 1
+
+    def network(*_):
+        z = torch.tensor([[0.0, -4.0]], requires_grad=True)
+        return torch.stack([z.sum(), torch.zeros(())])[None], [z]
+
+    run._network = network
+
+    ((on, flat, slope, gradient),) = run.gates(torch.zeros(1), torch.tensor([0])).tolist()
+
+    # By hand: sigmoid's slope is s (1 - s), at most 1/4; the loss is log(1 + exp(-(0 - 4))).
+    s = 1 / (1 + math.exp(4))
+    assert (on, flat) == (0.5, 0.5)
+    assert slope == pytest.approx((1 + 4 * s * (1 - s)) / 2)
+    assert gradient == pytest.approx(1 - s)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "hard_tanh"])
+def test_no_gradient_comes_through_fmb_to_the_letter(gate, tmp_path):
+    found = {}
+    for gradient in ("ste", "cut"):
+        (tmp_path / gradient).mkdir()
+        flags = f"--gate {gate} --fmb --gradient {gradient} --attention-scale"
+        run = run_on_few_pictures(tmp_path / gradient, flags)
+        run.epoch = 1
+        found[gradient] = run.errors()["gates"]
+
+    assert found["ste"].shape == (2, 4)  # of two modules
+    assert found["ste"][0, 3] > 0
+    assert (found["cut"][:, 3] == 0).all()
+    assert torch.equal(found["ste"][0, :3], found["cut"][0, :3])
 
 
 @pytest.mark.parametrize("flags", [{"optimizer": "adam"}, {"optimizer": "sgd"}])

@@ -1,10 +1,10 @@
 """The papers' experiments as named configurations: `python -m training.arms` lists them.
 
-All arms share the optimizer, the batch size and the augmentation, and train at a constant
-learning rate, so that the curve to epoch 10, 30 and 100 is one run. Where a run ends, it is also
-measured with batch norm calibrated (`training/trainer/calibration.py`). The rate is tuned on the
-validation split with the same budget for each group of arms (`python -m training.sweep`). Where
-nothing else is said, weights are 1 bit and activations float.
+All arms share the batch size and the augmentation, all but those of SGD the optimizer, and train
+at a constant learning rate, so that the curve to epoch 10, 30 and 100 is one run. Where a run ends,
+it is also measured with batch norm calibrated (`training/trainer/calibration.py`). The rate is
+tuned on the validation split with the same budget for each group of arms
+(`python -m training.sweep`). Where nothing else is said, weights are 1 bit and activations float.
 """
 
 from collections.abc import Mapping
