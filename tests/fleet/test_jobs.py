@@ -165,6 +165,12 @@ def test_what_is_done_is_not_taken(tmp_path):
     assert not worker._take(tmp_path, "a")
 
 
+def test_no_fewer_than_one_run_is_trained_at_a_time(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        worker.main([str(tmp_path), "--together", "0"])
+    assert "--together is at least 1" in capsys.readouterr().err
+
+
 def test_what_gates_let_through(tmp_path):
     run = run_on_few_pictures(tmp_path, "")
     run.epoch = 1

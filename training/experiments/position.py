@@ -71,7 +71,7 @@ class PositionConfig:
         for seed, gate, fmb in itertools.product(range(self.seeds), self.gates, (False, True)):
             name = f"{self.dataset}_{gate}_{'fmb' if fmb else 'no-fmb'}_seed{seed}"
             start = self.fmb_start if fmb else 0
-            about = {"gate": gate, "fmb": fmb, "fmb_start": start, "seed": seed}
+            about: dict[str, Any] = {"gate": gate, "fmb": fmb, "fmb_start": start, "seed": seed}
             runs.append(Config(**about, out=self.runs / name, **common))
         return runs
 

@@ -166,6 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     chosen = parser.parse_args(arguments)
+    if chosen.together is not None and chosen.together < 1:
+        parser.error("--together is at least 1")
     torch.backends.cudnn.benchmark = True
     deadline = time.time() + chosen.seconds
     for wave in chosen.waves:
