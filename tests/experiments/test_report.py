@@ -220,14 +220,14 @@ def test_an_error_is_to_be_reached_in_the_first_12_epochs(tmp_path):
 
 
 def test_epochs_to_a_calibrated_error_compare_runs_that_recorded_it(tmp_path):
-    noise = [61.0] * 10
+    noise = [61.0] * 12
     found = load(
-        write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 10)),
-        write_run(tmp_path, "sigmoid_fmb", 1, noise, calibrated=reaching(5, 10)),
+        write_run(tmp_path, "sigmoid_fmb", 0, noise, calibrated=reaching(5, 12)),
+        write_run(tmp_path, "sigmoid_fmb", 1, noise, calibrated=reaching(5, 12)),
         write_run(tmp_path, "sigmoid_fmb", 2, noise),
         write_run(tmp_path, "sigmoid_fmb", 3, noise, calibrated=reaching(1, 4)),  # not all epochs
-        write_run(tmp_path, "sigmoid", 0, noise, calibrated=reaching(8, 10)),
-        write_run(tmp_path, "sigmoid", 1, noise, calibrated=reaching(8, 10)),
+        write_run(tmp_path, "sigmoid", 0, noise, calibrated=reaching(8, 12)),
+        write_run(tmp_path, "sigmoid", 1, noise, calibrated=reaching(8, 12)),
         write_run(tmp_path, "sigmoid", 2, noise, calibrated=None),
     )
 

@@ -47,13 +47,14 @@ def test_the_logs_become_runs_of_the_report(tmp_path, capsys):
     jobs, out = tmp_path / "jobs", tmp_path / "paper" / "tables"
     write_log(jobs, "sigmoid", 0, [50.0, NAN, 40.0])
     write_log(jobs, "sgd_fmb", 1, [50.0, 45.0], calibrated=True)
-    write_log(jobs, "sigmoid", 1, [50.0, 45.0], epochs=3)  # cut short
+    write_log(jobs, "sigmoid", 1, [50.0, 45.0], epochs=5)  # cut short
+    write_log(jobs, "tanh", 1, [50.0, 45.0, 40.0], epochs=5)  # more than half of it is there
     write_log(jobs, "sigmoid", 2, [50.0, 45.0], reduction=4)  # of no arm
     (jobs / "jobs.json").write_text(json.dumps({"waves": []}))
 
     command.main(["tables", str(jobs), str(out)])
 
-    assert "2 runs" in capsys.readouterr().out
+    assert "3 runs" in capsys.readouterr().out
     found = runs.load([out])
     epochs = found.of("sigmoid")
     assert epochs.test_error.tolist() == pytest.approx([50, NAN, 40], nan_ok=True)
@@ -61,6 +62,7 @@ def test_the_logs_become_runs_of_the_report(tmp_path, capsys):
     assert set(epochs.seed) == {0}
     assert found.of("sgd_fmb").calibrated.tolist() == [50, 43]
     assert found.of("sgd_fmb").group.unique() == ["sgd_ste"]
+    assert found.of("tanh").calibrated.tolist() == pytest.approx([NAN, NAN, 38], nan_ok=True)
     gates = found.saturation_of("sigmoid")
     assert gates.epoch.tolist() == 6 * [1] + 6 * [3]
     assert gates[["on", "flat", "slope", "gradient"]].iloc[0].tolist() == [0.5, 0.25, 0.75, 0.01]

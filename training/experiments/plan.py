@@ -64,7 +64,7 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
     long: 100 epochs of sigmoid without and with FMB, 1 seed (Fig. 10)
     svhn: sigmoid without and with FMB on the SVHN subset, 3 seeds
     scale: 10 epochs of sigmoid with a scaled pre-activation, without and with FMB, 3 seeds
-    sgd: 10 epochs of sigmoid without and with FMB by SGD, 4 seeds
+    sgd: 10 epochs of sigmoid without and with FMB by SGD, 3 seeds
     """
     main = ["sigmoid", "sigmoid_fmb", "sigmoid_cut", "tanh", "tanh_fmb", "hard_tanh"]
     main += ["hard_tanh_fmb", "float32", "no_se", "frozen_fmb"]
@@ -80,7 +80,7 @@ def steps(stages: Sequence[Stage]) -> list[Step]:
         "long": _steps(pair, range(1), 100),
         "svhn": _steps(pair, SEEDS, 60, "svhn_cropped"),
         "scale": _steps(scaled, SEEDS, 10),
-        "sgd": _steps(("sgd", "sgd_fmb"), range(4), 10),
+        "sgd": _steps(("sgd", "sgd_fmb"), SEEDS, 10),
     }
     return [step for stage, part in parts.items() if stage in stages for step in part]
 

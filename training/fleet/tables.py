@@ -35,8 +35,8 @@ def write(folder: Path, out: Path) -> int:
         out: Where to write.
 
     Returns:
-        The number of runs; those of none of the papers' arms, and those that were cut short, are
-        left out.
+        The number of runs; those of none of the papers' arms are left out, and those that were cut
+        short, unless they are the first half, at least, of one at a constant rate.
 
     Raises:
         UserError: The folder holds no run of an arm, or a log is damaged.
@@ -60,11 +60,17 @@ def write(folder: Path, out: Path) -> int:
     return len(epochs.groupby(["dataset", "arm", "seed"]))
 
 
+def _is_a_beginning(config: Config, epochs: int) -> bool:
+    """Whether a run that was cut short is one of fewer epochs, and of at least half of them."""
+    return config.schedule == "constant" and 2 * epochs >= config.epochs
+
+
 def _rows(log: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     spec = log["spec"]
     config = flags.parse(Config, "", "", shlex.split(spec["command"])[3:])
     arm = identify(config.decisive())
-    if arm is None or log["epochs"] < config.epochs:
+    is_whole = log["epochs"] == config.epochs
+    if arm is None or not (is_whole or _is_a_beginning(config, log["epochs"])):
         return
     about = {"dataset": config.dataset, "arm": arm.name, "group": arm.group, "seed": config.seed}
     about |= {"learning_rate": config.learning_rate, "width": config.width}

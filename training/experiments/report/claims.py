@@ -87,7 +87,7 @@ def _effect(claim: Any, runs: Runs, setting: str) -> Effect | None:
     for arm, epoch in ((claim.higher, claim.before or at), (claim.lower, at)):
         epochs = runs.of(arm, claim.dataset)
         if claim.how == "reach":
-            epochs = epochs[epochs.epoch <= WITHIN]
+            epochs = epochs[(epochs.length >= WITHIN) & (epochs.epoch <= WITHIN)]
         found = measure(epochs, claim.how, column, epoch) if column else pd.Series()
         sides.append(found.replace(math.inf, WITHIN + 1))
     return effect(*sides) if all(map(len, sides)) else None
