@@ -66,7 +66,7 @@ def judged(text, found, setting="as logged", table="papers"):
     return dict(zip(texts, claims.judge(table, found, setting), strict=True))[text]
 
 
-def two_arms(root, fmb, without, length=9):
+def two_arms(root, fmb, without, length=12):
     """Runs whose errors are constant."""
     folders = [write_run(root, "sigmoid_fmb", i, [e] * length) for i, e in enumerate(fmb)]
     folders += [write_run(root, "sigmoid", i, [e] * length) for i, e in enumerate(without)]
@@ -78,7 +78,7 @@ def two_arms(root, fmb, without, length=9):
     [
         ([20, 41, 62], [40, 61, 82], "reproduced"),  # the seeds differ, the pairs do not
         ([40, 61, 82], [20, 41, 62], "reversed"),
-        ([40, 40, 40], [41.2, 42, 42.8], "reproduced, uncorrected"),  # p = 0.049, of two claims
+        ([40, 40, 40], [41.2, 42, 42.8], "reproduced, uncorrected"),  # p = 0.049, of several
         ([41.2, 42, 42.8], [40, 40, 40], "reversed, uncorrected"),
         ([20, 41, 60], [30, 40, 55], "no effect larger than 20.6 points"),
         ([20, 20], [20, 20], "no effect larger than 0.0 points"),

@@ -92,7 +92,10 @@ def test_runs_without_gates_and_those_that_diverged_are_runs(arm, gradient, tmp_
 def test_epochs_to_an_error_need_runs_that_logged_every_epoch(tmp_path):
     for seed in range(3):
         now_and_then = seed == 2
-        for arm, errors in (("sigmoid", [50.0, 40.0, 30.0, 30.0]), ("sigmoid_fmb", [30.0] * 4)):
+        for arm, errors in (
+            ("sigmoid", [50.0, 40.0, *[30.0] * 10]),
+            ("sigmoid_fmb", [30.0] * 12),
+        ):
             shown = [NAN if now_and_then and i % 2 else x for i, x in enumerate(errors)]
             write_log(tmp_path / "jobs", arm, seed, shown)
 
@@ -139,7 +142,7 @@ def test_the_saturations_picture_has_the_arms_that_there_are(tmp_path):
 
 
 def test_logs_of_no_arm_are_no_tables(tmp_path):
-    write_log(tmp_path / "jobs", "sigmoid", 0, [50.0], epochs=2)
+    write_log(tmp_path / "jobs", "sigmoid", 0, [50.0], epochs=3)
 
     with pytest.raises(UserError, match="holds no log of a whole run"):
         tables.write(tmp_path / "jobs", tmp_path / "tables")
