@@ -1,4 +1,4 @@
-"""Shows files that lie elsewhere in the repository: the report, and the README as first page."""
+"""Shows files that lie elsewhere in the repository: results, and the README as first page."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ REPORT = RESULTS / "report"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the report with its pictures, and the README."""
+    """Add the report, pictures and tables that pages show, and the README."""
     files.append(File.generated(config, "index.md", abs_src_path=str(Path("README.md").absolute())))
-    for path in sorted([*REPORT.iterdir(), *RESULTS.glob("position/*.png")]):
+    shown = {*REPORT.iterdir(), *RESULTS.glob("*/*.png"), *RESULTS.glob("paper/fleet/*.csv")}
+    for path in sorted(shown):
         name, source = path.relative_to(RESULTS).as_posix(), str(path.absolute())
         files.append(File.generated(config, name, abs_src_path=source))
     return files
@@ -22,7 +23,7 @@ def on_page_markdown(markdown: str, **arguments: Any) -> str:
     """Turn links that are right in the repository into the site's."""
     for there, here in (
         ("](docs/", "]("),
-        (f"](../{REPORT}/", "](report/"),
+        (f"](../{RESULTS}/", "]("),
         ("](CONTRIBUTING.md)", "](how-it-is-built.md)"),
     ):
         markdown = markdown.replace(there, here)

@@ -87,5 +87,11 @@ def test_every_block_says_what_it_is():
             assert block["language"], f"{page.name}: {block['text'][:60]}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_to_files_that_there_are(page):
+    links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) <= 8000
