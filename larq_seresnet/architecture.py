@@ -82,10 +82,16 @@ class Hyperparameters:
 
     @property
     def name(self) -> str:
-        """The network's name, by which its files are called."""
-        if self.model == "float":
-            return "seresnet14"
-        return "seresnet14_bin" if self.activations == "float" else "seresnet14_fully_binary"
+        """The network's name, by which its files are called; the papers' width goes without."""
+        binary = "_bin" if self.activations == "float" else "_fully_binary"
+        width = "" if self.width == Hyperparameters.width else f"_w{self.width}"
+        return f"seresnet14{'' if self.model == 'float' else binary}{width}"
+
+    @property
+    def variant(self) -> dict[str, Any]:
+        """Those of the builder's arguments that `name` tells, unless they are its defaults."""
+        chosen = {name: getattr(self, name) for name in ("width", "activations")}
+        return {k: v for k, v in chosen.items() if v != getattr(Hyperparameters, k)}
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -56,16 +56,14 @@ class Pretrained:
     @property
     def call(self) -> str:
         """What one writes to get the network, for one of the package's own files."""
-        arguments = {"weights": self.metadata["dataset"]}
-        if self.architecture.activations == "binary":  # else the builder's default
-            arguments = {"activations": "binary", **arguments}
-        shown = ", ".join(f'{name}="{value}"' for name, value in arguments.items())
+        arguments = {**self.architecture.variant, "weights": self.metadata["dataset"]}
+        shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in arguments.items())
         return f"{self.architecture.builder}({shown})"
 
 
-def names(network: str = "*") -> list[str]:
-    """The names of the files in the package, of all networks or of one, such as "seresnet14"."""
-    return sorted(path.stem for path in FOLDER.glob(f"{network}-*.npz"))
+def names() -> list[str]:
+    """The names of the files in the package: `Architecture.name`, a hyphen, the data set's name."""
+    return sorted(path.stem for path in FOLDER.glob("*.npz"))
 
 
 def load(weights: str | Path, network: str = "seresnet14_bin") -> Pretrained:
@@ -85,10 +83,9 @@ def load(weights: str | Path, network: str = "seresnet14_bin") -> Pretrained:
             return _read(FOLDER / f"{name}.npz")
     path = Path(weights)
     if not path.exists() and not path.suffix and path.name == weights:
-        known = ", ".join(name.partition("-")[2] for name in names(network)) or "none yet"
         raise ValueError(
-            f"there are no weights {weights!r} for {network}, only: {known}; "
-            "or give the path of a .npz or .keras file"
+            f"there are no weights {weights!r} for {network}, only: "
+            f"{', '.join(names()) or 'none yet'}; or give the path of a .npz or .keras file"
         )
     return _read(path) if path.suffix == ".npz" else _read_keras(path)
 

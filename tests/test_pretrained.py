@@ -54,13 +54,13 @@ def file(tmp_path):
 @pytest.mark.parametrize("network", VARIANTS)
 def test_a_file_gives_the_same_probabilities_to_the_last_bit(network, images, folder):
     model = learned(VARIANTS[network](width=4))
-    pretrained.save(folder / f"{network}-digits.npz", model, METADATA)
+    pretrained.save(folder / f"{network}_w4-digits.npz", model, METADATA)
 
     loaded = VARIANTS[network](width=4, weights="digits")
 
     assert np.array_equal(loaded(images), model(images))
-    assert pretrained.load("digits", network).metadata == METADATA
-    stored = pretrained.load(f"{network}-digits")
+    assert pretrained.load("digits", model.name).metadata == METADATA
+    stored = pretrained.load(f"{network}_w4-digits")
     built = models.build(stored.architecture, stored.weights)
     assert np.array_equal(built(images), model(images))
 
@@ -258,8 +258,10 @@ def test_names_without_a_file_list_those_there_are(folder):
         SEResNet14Bin(weights="cifar10")
     for name in ("seresnet14-cifar10", "seresnet14_bin-digits"):
         pretrained.save(folder / f"{name}.npz", SEResNet14Bin(width=4), METADATA)
-    with pytest.raises(ValueError, match=r"no weights 'cifar10' .* only: digits; or"):
+    with pytest.raises(ValueError, match=r"only: seresnet14-cifar10, seresnet14_bin-digits; or"):
         SEResNet14Bin(weights="cifar10")
+    with pytest.raises(ValueError, match=r"no weights 'digits' for seresnet14_bin_w64, only"):
+        SEResNet14Bin(width=64, weights="digits")
 
 
 def test_weights_that_are_not_there(tmp_path):

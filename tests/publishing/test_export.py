@@ -77,10 +77,21 @@ def test_the_run_that_it_started_from_is_named_too(finish, folder, tmp_path):
     )
 
 
-def test_another_network_than_the_builders_default_is_refused(finish, folder):
-    run, _ = finish(width=4)
+def test_another_width_is_part_of_the_name(finish, folder):
+    run, model = finish(width=4)
 
-    with pytest.raises(SystemExit, match="not the builder's default network: width=16 contradicts"):
+    export.main([str(run)])
+
+    loaded = SEResNet14Bin(width=4, weights="digits")
+    images = data.load("digits").test[0][:8]
+    assert np.array_equal(loaded(images), model(images))
+    assert "`SEResNet14Bin(width=4, weights=\"digits\")`" in (folder / "README.md").read_text()
+
+
+def test_another_network_than_the_builders_default_is_refused(finish, folder):
+    run, _ = finish(reduction=2)
+
+    with pytest.raises(SystemExit, match="the builder's default network: reduction=1 contradicts"):
         export.main([str(run)])
     assert not list(folder.glob("*.npz"))
 

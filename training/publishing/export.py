@@ -16,7 +16,6 @@ from pathlib import Path
 import tensorflow as tf
 
 from larq_seresnet import datasets, models, pretrained, sources
-from larq_seresnet.architecture import Architecture
 from larq_seresnet.files import write_atomically
 from training import UserError
 from training.command import ending
@@ -66,13 +65,7 @@ def build(path: Path) -> tf.keras.Model:
         ValueError: The file's network is another.
     """
     found = pretrained.load(path).architecture
-    return getattr(models, found.builder)(**_chosen(found), weights=path)
-
-
-def _chosen(architecture: Architecture) -> dict[str, str]:
-    """The arguments that say which of the networks is meant."""
-    binary = architecture.activations == "binary"
-    return {"activations": "binary"} if binary else {}
+    return getattr(models, found.builder)(**found.variant, weights=path)
 
 
 def top1_error(model: tf.keras.Model, dataset: str, data_dir: str | Path | None = None) -> float:

@@ -18,10 +18,10 @@ def hyperparameters(source: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         source: Of `--start-from`.
-        chosen: The flags, of which "model" and "activations" say which network is meant.
+        chosen: The flags, of which "model", "activations" and "width" say which network is meant.
     """
     try:
-        wanted = Hyperparameters(model=chosen["model"], activations=chosen["activations"])
+        wanted = Hyperparameters(**{x: chosen[x] for x in ("model", "activations", "width")})
         found = pretrained.load(source, wanted.name).architecture if _is_name(source) else None
     except (OSError, ValueError):
         return {}  # which is reported when the network is needed
