@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,8 @@ class Benchmark:
         """Returns the exit status."""
         if self.runs < 1:
             raise ValueError("--runs must be at least 1")
-        candidates = [_Candidate(path, self.threads) for path in self.models]
-        for _ in range(_WARM_UP):
-            for candidate in candidates:
-                candidate.measure()
-        times: list[list[float]] = [[] for _ in candidates]
-        for _ in range(self.runs):
-            for candidate, measured in zip(candidates, times, strict=True):
-                measured.append(candidate.measure())
-        reports = [
-            {**candidate.report(), **_statistics(measured, times[0])}
-            for candidate, measured in zip(candidates, times, strict=True)
-        ]
-        machine = {"cpu": _cpu(), "kernels": _kernels()}
+        reports = compare(self.models, self.threads, self.runs)
+        machine = {"cpu": cpu(), "kernels": _kernels()}
         if self.json:
             settings = {**machine, "threads": self.threads, "runs": self.runs}
             print(json.dumps({**settings, "models": reports}))
@@ -57,6 +47,22 @@ class Benchmark:
             )
             _print_table(reports, self.threads, self.runs)
         return 0
+
+
+def compare(models: Sequence[str], threads: int, runs: int) -> list[dict[str, Any]]:
+    """What `--json` says of each model; they take turns."""
+    candidates = [_Candidate(path, threads) for path in models]
+    for _ in range(_WARM_UP):
+        for candidate in candidates:
+            candidate.measure()
+    times: list[list[float]] = [[] for _ in candidates]
+    for _ in range(runs):
+        for candidate, measured in zip(candidates, times, strict=True):
+            measured.append(candidate.measure())
+    return [
+        {**candidate.report(), **_statistics(measured, times[0])}
+        for candidate, measured in zip(candidates, times, strict=True)
+    ]
 
 
 class _Candidate:
@@ -93,7 +99,7 @@ def _random_input(info: TensorInfo) -> np.ndarray:
     return random.integers(0, 2 if info.dtype == bool else 100, shape, np.int8).astype(info.dtype)
 
 
-def _cpu() -> str:
+def cpu() -> str:
     """The CPU's name, or on a Raspberry Pi the machine's; else only the kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()

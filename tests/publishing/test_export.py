@@ -85,7 +85,7 @@ def test_another_width_is_part_of_the_name(finish, folder):
     loaded = SEResNet14Bin(width=4, weights="digits")
     images = data.load("digits").test[0][:8]
     assert np.array_equal(loaded(images), model(images))
-    assert "`SEResNet14Bin(width=4, weights=\"digits\")`" in (folder / "README.md").read_text()
+    assert '`SEResNet14Bin(width=4, weights="digits")`' in (folder / "README.md").read_text()
 
 
 def test_another_network_than_the_builders_default_is_refused(finish, folder):

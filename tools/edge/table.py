@@ -174,7 +174,7 @@ def x86_instructions(file: bytes, inferences: int = 10) -> float:
 
 def main() -> None:
     """Runs the command."""
-    from larq_seresnet.edge.benchmark import _cpu
+    from larq_seresnet.edge.benchmark import cpu
     from tools.edge.instructions import count
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -183,8 +183,8 @@ def main() -> None:
     parser.add_argument("--emulation", type=Path, help="the folder of tools/edge/emulation.sh")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
     arguments = parser.parse_args()
-    print(f"{_cpu()}, {arguments.rounds} rounds of {_INFERENCES} inferences\n")
-    report: dict[str, Any] = {"cpu": _cpu(), "rounds": arguments.rounds, "times": []}
+    print(f"{cpu()}, {arguments.rounds} rounds of {_INFERENCES} inferences\n")
+    report: dict[str, Any] = {"cpu": cpu(), "rounds": arguments.rounds, "times": []}
     report["instructions"] = []
     files = {width: networks(width) for width in arguments.widths}
     if arguments.rounds:

@@ -1,0 +1,57 @@
+import pandas as pd
+import pytest
+
+from larq_seresnet import pretrained
+from larq_seresnet.convert import graph
+from larq_seresnet.models import SEResNet14, SEResNet14Bin
+from training.experiments import frontier
+from training.trainer import data
+
+
+@pytest.fixture
+def network(tmp_path):
+    def save(model):
+        path = tmp_path / f"{model.name}.npz"
+        pretrained.save(path, model, {"dataset": "digits", "test_error": 90.0})
+        return str(path)
+
+    return save
+
+
+def test_each_network_has_a_row_for_each_of_its_files(network, tmp_path):
+    names = [network(SEResNet14(width=4)), network(SEResNet14Bin(width=8))]
+    out = tmp_path / "out"
+    flags = ["--dataset", "digits", "--images", "20", "--calibration", "5", "--runs", "2"]
+
+    frontier.main([*flags, "--out", str(out), "--networks", *names])
+
+    table = pd.read_csv(out / "frontier.csv").set_index("kind")
+    assert list(table.index) == ["float32", "int8", "1-bit weights"]
+    assert list(table.width) == [4, 4, 8]
+    assert table.bytes["int8"] < table.bytes["float32"]
+    assert (table.median_ms > 0).all()
+    assert f"| {table.bytes['int8']:,} |" in (out / "README.md").read_text()
+    assert (out / "frontier.png").stat().st_size > 5000
+
+
+def test_int8_has_no_float_inside(network):
+    images = data.load("digits").train[0][:5]
+    (_, *_), (kind, width, file) = frontier.files(network(SEResNet14(width=4)), "digits", images)
+
+    assert (kind, width) == ("int8", 4)
+    operators = graph.parse(file).operators
+    inner = [x for x in operators if x.name not in ("QUANTIZE", "DEQUANTIZE")]
+    assert len(inner) > 50
+    assert {tensor.type for x in inner for tensor in x.outputs} == {graph.TensorType.INT8}
+
+
+def test_networks_of_another_data_set_are_refused():
+    with pytest.raises(SystemExit, match="has learned svhn_cropped, not digits"):
+        frontier.main(["--dataset", "digits", "--networks", "seresnet14_bin-svhn_cropped"])
+
+
+@pytest.mark.parametrize("name", ["--runs", "--calibration"])
+def test_a_count_of_none_is_refused(name, capsys):
+    with pytest.raises(SystemExit):
+        frontier.main([name, "0"])
+    assert f"{name} must be at least 1" in capsys.readouterr().err
