@@ -75,7 +75,7 @@ def work(config: FrontierConfig) -> None:
     dataset = data.load(config.dataset, config.data_dir)
     images, labels = data.first(dataset.test, config.images or len(dataset.test[1]))
     seen, _ = data.first(dataset.train, config.calibration)
-    rows = []
+    rows: list[tuple[str, str, int, int, int, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             for kind, width, file in files(name, config.dataset, seen[:]):
