@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from larq_seresnet import pretrained, sources
 from larq_seresnet.architecture import Architecture
@@ -162,11 +162,15 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
             for x, y, width in zip(at, points.error, points.width, strict=True):
                 axes.annotate(width, (x, y), (5, 4), textcoords="offset points", fontsize=8)
         axes.set(xscale="log")
-        axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.grid(alpha=0.2, which="both")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(0.12)
+        axes.grid(alpha=0.2)
     for name, _, size, error in OTHERS.get(dataset, []):
         bytes_axes.plot(size / 1000, error, "x", color="black")
-        bytes_axes.annotate(name, (size / 1000, error), (6, 3), textcoords="offset points", size=8)
+        below = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center", "size": 8}
+        bytes_axes.annotate(name, (size / 1000, error), **below)
     bytes_axes.set(xlabel="kB of the file", ylabel=f"top-1 error on {dataset}'s test split (%)")
     time_axes.set(xlabel="ms of an inference, one thread of a PC")
     bytes_axes.legend(title="width beside each point", fontsize="small")

@@ -4,6 +4,7 @@ The papers' arms (`training.arms`) share plain settings, so that they can be com
 the smallest error, of which the README says what each ingredient gave:
 
 best-float         the teacher of the others; export it first (`python -m training.export`)
+small-float        float networks of small widths (`--width 4`), which int8 makes as small as 1 bit
 best               1-bit weights, FMB
 best-fully-binary  1-bit weights and activations, FMB
 best-2, best-fully-binary-2  train these two on, for another cycle of the learning rate
@@ -31,6 +32,7 @@ _SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "best-float": {**_FLOAT, "epochs": 60},
+    "small-float": {**_FLOAT, "epochs": 120},
     "best": {**_BINARY, "epochs": 80},
     "best-2": {**_BINARY, "start_from": "runs/best", "epochs": 45, "learning_rate": 1e-2},
     "best-fully-binary": {**_FULLY_BINARY, "epochs": 140},
