@@ -42,6 +42,17 @@ def main(arguments: list[str] | None = None) -> int:
         help="round the kernels that are not quantized; how that changes the outputs is shown",
     )
     parser.add_argument(
+        "--activations",
+        choices=("int8",),
+        help="for litert: integer arithmetic, which 1-bit weights need no more bytes for; how that "
+        "changes the outputs is shown",
+    )
+    parser.add_argument(
+        "--examples",
+        metavar="DATASET",
+        help="whose training images tell int8's ranges (default: what the network was trained on)",
+    )
+    parser.add_argument(
         "--no-lce-check",
         dest="lce_check",
         action="store_false",
@@ -72,6 +83,8 @@ def _convert(args: argparse.Namespace) -> None:
         input_type=args.input,
         input_range=args.input_range,
         float_weights=args.float_weights,
+        activations=args.activations,
+        examples=args.examples,
         lce_check=args.lce_check,
         dataset=source.dataset,
         metadata=source.metadata,

@@ -99,6 +99,14 @@ def encode(
     return min(codes, key=lambda code: code.nbytes, default=None), most
 
 
+def encode_integers(kernel: np.ndarray) -> Code | None:
+    """The code of an int8 kernel of few values, which are its levels; `None` where it has many."""
+    levels, codes = np.unique(kernel, return_inverse=True)
+    if len(levels) > _MOST:
+        return None
+    return Code(_bits(len(levels)), codes.reshape(kernel.shape).astype(np.uint8), tuple(levels))
+
+
 def _bits(levels: int) -> int:
     return next(bits for bits in (1, 2, 4, 8) if levels <= 2**bits)
 

@@ -10,7 +10,16 @@ import numpy as np
 
 import larq_seresnet
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import converters, exact, fold, keras_models, narrow, pixels, writer
+from larq_seresnet.convert import (
+    converters,
+    exact,
+    fold,
+    integer,
+    keras_models,
+    narrow,
+    pixels,
+    writer,
+)
 from larq_seresnet.convert.graph import Graph, Tensor, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import Kernel, binary_name, pack
@@ -35,8 +44,8 @@ class Conversion:
         kernels: What its layers' kernels are stored as.
         unpacked: What the target's own converter wrote.
         model: The Keras model, in float32.
-        verification: How the file compares with the model; where float weights were rounded, how
-            it did before that.
+        verification: How the file compares with the model; where weights or activations were
+            rounded, how it did before that.
         change: What the rounding changed, if there was any.
         metadata: What the file says about itself.
     """
@@ -58,6 +67,8 @@ def convert(
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
     float_weights: str | None = None,
+    activations: str | None = None,
+    examples: np.ndarray | None = None,
     lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     metadata: Mapping[str, Any] | None = None,
@@ -85,6 +96,11 @@ def convert(
         float_weights: "float16" or "int8" rounds the kernels that are not quantized, "int8" for
             each output channel by its largest. How that changes the outputs is logged, and is in
             the metadata; all the rest is verified as strictly as without.
+        activations: "int8" quantizes activations, and with them all weights, for the target
+            "litert": a network with 1-bit weights runs as fast as one of 8 bits, and a bit still
+            holds each weight. How that changes the outputs is logged, and is in the metadata.
+        examples: For int8's ranges, images like those that the file will be given, in the model's
+            range. By default training images of the metadata's "dataset".
         lce_check: Whether a file for "lce" is verified with LCE's interpreter, and not with
             `larq_seresnet.edge`, which also runs grouped binary convolutions.
         images: To verify with, (images, height, width, channels), or a list of one array for each
@@ -95,8 +111,9 @@ def convert(
     Raises:
         ConversionError: The model cannot be converted, or its file computes something else; the
             message names the stage after which the outputs differ first.
-        ValueError: Unknown `target`, `input_type` or `float_weights`, no range; or a file of
-            "uint8" is asked for, and the model's range is not known.
+        ValueError: Unknown `target`, `input_type`, `float_weights` or `activations`, or they
+            exclude each other; no range; or a file of "uint8" is asked for, and the model's range
+            is not known.
     """
     return run_conversion(
         model,
@@ -104,6 +121,8 @@ def convert(
         input_type=input_type,
         input_range=input_range,
         float_weights=float_weights,
+        activations=activations,
+        examples=examples,
         lce_check=lce_check,
         images=images,
         dataset=(metadata or {}).get("dataset"),
@@ -118,6 +137,8 @@ def run_conversion(
     input_type: str = "float32",
     input_range: Sequence[float] | None = None,
     float_weights: str | None = None,
+    activations: str | None = None,
+    examples: np.ndarray | str | None = None,
     lce_check: bool = True,
     images: np.ndarray | Sequence[np.ndarray] | None = None,
     dataset: str | None = None,
@@ -125,20 +146,31 @@ def run_conversion(
 ) -> Conversion:
     """`convert`, with all that is known about the file.
 
-    Where there are no `images`, those of `dataset` (as `datasets.load` takes it) are taken.
+    Where there are no `images`, those of `dataset` (as `datasets.load` takes it) are taken;
+    `examples` may name a data set too.
     """
     for name, value, choices in (
         ("target", target, TARGETS),
         ("input_type", input_type, INPUT_TYPES),
         ("float_weights", float_weights, (None, *FLOAT_WEIGHTS)),
+        ("activations", activations, (None, "int8")),
     ):
         if value not in choices:
             known = ", ".join(choice for choice in choices if choice)
             raise ValueError(f"{name} must be one of {known}, not {value!r}")
+    if activations and (target != "litert" or input_type != "float32" or float_weights):
+        raise ValueError(
+            "activations of int8 are for the target litert and inputs of float32, and round the "
+            "float weights too"
+        )
     named, model = model, keras_models.in_float32(model)
     if input_range is None:
         input_range = (metadata or {}).get("input_range")
     limits = _input_range(model, input_range, input_type)
+    if activations:
+        if not isinstance(examples, np.ndarray):
+            examples = integer.examples(model, examples or dataset, limits or pixels.BYTES)
+        return _in_int8(named, model, examples, images, dataset, limits, metadata)
     binary = keras_models.has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)
@@ -202,14 +234,7 @@ def run_conversion(
         change = reference.change(graph)
         log.info("weights of %s change the outputs %s", float_weights, change)
 
-    facts = {
-        "target": target,
-        "version": larq_seresnet.__version__,
-        "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
-        **(metadata or {}),
-        "verified_images": verification.images,
-        "verified_on": kind,
-    }
+    facts = _facts(model, target, metadata, verification.images, kind)
     if runner == "edge":
         facts["verified_with"] = "larq_seresnet.edge"
     if limits:
@@ -222,11 +247,65 @@ def run_conversion(
         facts["tie_images"] = verification.ties
     if change:
         facts["float_weights"] = {"type": float_weights, **asdict(change)}
-    graph.input_names, graph.output_names = keras_models.names(named)
-    graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
-    file = writer.to_bytes(graph)
+    file = _write(named, graph, facts)
     reference.confirm(file, outputs)
     return Conversion(file, graph, kernels, unpacked, model, verification, change, facts)
+
+
+def _in_int8(
+    named: tf.keras.Model,
+    model: tf.keras.Model,
+    examples: np.ndarray,
+    images: np.ndarray | Sequence[np.ndarray] | None,
+    dataset: str | None,
+    limits: pixels.Range | None,
+    metadata: Mapping[str, Any] | None,
+) -> Conversion:
+    """The conversion to activations of int8, of a model that was `named` in float32."""
+    quantized = integer.quantize(model, examples)
+    images, kind = verification_images(
+        model, images, dataset=dataset, input_range=limits or pixels.BYTES
+    )
+    count = len(images[0])
+    log.info("comparing on %d %s images", count, kind)
+    change = quantized.change(model, images)
+    log.info("activations of int8 change the outputs %s", change)
+    facts = _facts(model, "litert", metadata, count, kind)
+    if limits:
+        facts["input_range"] = limits
+    facts["activations"] = {"type": "int8", **asdict(change)}
+    file = _write(named, quantized.graph, facts)
+    return Conversion(
+        file=file,
+        graph=quantized.graph,
+        kernels=quantized.kernels,
+        unpacked=quantized.unpacked,
+        model=model,
+        verification=Verification(count, 0, 0, 0.0, 0),
+        change=change,
+        metadata=facts,
+    )
+
+
+def _facts(
+    model: tf.keras.Model, target: str, metadata: Mapping[str, Any] | None, images: int, kind: str
+) -> dict[str, Any]:
+    """What every file says about itself."""
+    return {
+        "target": target,
+        "version": larq_seresnet.__version__,
+        "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
+        **(metadata or {}),
+        "verified_images": images,
+        "verified_on": kind,
+    }
+
+
+def _write(named: tf.keras.Model, graph: Graph, facts: Mapping[str, Any]) -> bytes:
+    """The file, with the names of the model's inputs and outputs."""
+    graph.input_names, graph.output_names = keras_models.names(named)
+    graph.metadata = {METADATA: json.dumps(facts, separators=(",", ":")).encode()}
+    return writer.to_bytes(graph)
 
 
 def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:

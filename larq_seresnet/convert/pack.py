@@ -13,6 +13,8 @@ those of equal levels looked up as one:
 Where channels have tables of their own, GATHER stands for MUL. Multiples of 8 bits are cast, and
 what float16 holds exactly is dequantized, as TensorFlow Lite calls it.
 
+Kernels of int8 are restored as int8, without scales, which are theirs as quantized tensors.
+
 All of it depends on constants only: whoever loads the file may compute it once.
 """
 
@@ -24,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet.convert.codes import Code, encode
+from larq_seresnet.convert.codes import Code, encode, encode_integers
 from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
 
 # Operators with a kernel, and the axis of its output channels.
@@ -84,7 +86,7 @@ def pack(
     """Replace all kernels that are smaller packed, in place; tells what became of each.
 
     Args:
-        graph: Its kernels are float32 constants.
+        graph: Its kernels are constants, float32 or int8.
         target: "lce" or "litert".
         steps: Of kernels that are multiples of known ones, for each channel.
     """
@@ -111,7 +113,8 @@ def _pack(graph: Graph, target: str, steps: Mapping[Tensor, np.ndarray]) -> list
         elif code.bits == 8:
             _unpack_bytes(graph, group)
         else:
-            streams[code.bits, code.levels, code.table is None].append(group)
+            kind = group.kernels[0].type
+            streams[code.bits, code.levels, code.table is None, kind].append(group)
     for stream in streams.values():
         _unpack(graph, stream)
     for tensor in graph.tensors():
@@ -127,7 +130,9 @@ def float_kernels(graph: Graph) -> dict[Tensor, int]:
     return {
         tensor: axis
         for tensor, axis in axes.items()
-        if axis is not None and encode(np.asarray(tensor.data), axis)[0] is None
+        if axis is not None
+        and tensor.type == TensorType.FLOAT32
+        and encode(np.asarray(tensor.data), axis)[0] is None
     }
 
 
@@ -140,11 +145,16 @@ def _groups(graph: Graph, steps: Mapping[Tensor, np.ndarray]) -> tuple[list[_Gro
         axis = _kernel_axis(tensor, uses)
         if axis is None:
             continue
-        code, most = encode(np.asarray(tensor.data), axis, steps.get(tensor))
+        values = np.asarray(tensor.data)
+        if tensor.type == TensorType.INT8:
+            code, most = encode_integers(values), len(np.unique(values))
+        else:
+            code, most = encode(values, axis, steps.get(tensor))
         known[tensor] = code, f"{most:,} values in a channel"
         if code:
             are_ones = code.scale is not None and bool((code.scale == 1).all())
-            shared = (tensor.shape[1:], code.bits, code.levels, code.table is None, are_ones)
+            levels = code.levels, code.table is None, tensor.type
+            shared = (tensor.shape[1:], code.bits, *levels, are_ones)
             found[shared if axis == 0 else tensor].append((tensor, code, axis))
     groups = []
     for members in found.values():
@@ -169,8 +179,8 @@ def _readers(graph: Graph) -> dict[Tensor, list[tuple[Operator, int]]]:
 
 
 def _kernel_axis(tensor: Tensor, uses: Sequence[tuple[Operator, int]]) -> int | None:
-    """The axis of the output channels, where this is a float kernel and nothing else."""
-    if tensor.type != TensorType.FLOAT32 or len(tensor.shape) < 2:
+    """The axis of the output channels, where this is a kernel and nothing else."""
+    if tensor.type not in (TensorType.FLOAT32, TensorType.INT8) or len(tensor.shape) < 2:
         return None
     axes = {_CHANNEL_AXIS.get(operator.name) for operator, _ in uses}
     only_kernel = all(position == _KERNEL for _, position in uses)
@@ -191,7 +201,7 @@ def _described(
     if operator.name == "LceBconv2d":
         return Kernel(binary_name(operator), operator.name, 32 * data.size, 1, data.nbytes, "")
     code, why = known.get(tensor, (None, "something else reads it, too"))
-    bits, nbytes = (code.bits, code.nbytes) if code else (32, data.nbytes)
+    bits, nbytes = (code.bits, code.nbytes) if code else (8 * data.itemsize, data.nbytes)
     if not code and _is_half(tensor):
         bits, nbytes = 16, data.nbytes // 2
     if code and code.table is not None:
@@ -213,6 +223,8 @@ def _joined(codes: Sequence[Code]) -> Code:
     together = np.concatenate([code.codes for code in codes])
     if first.table is not None:
         return replace(first, codes=together, table=np.concatenate([c.table for c in codes]))
+    if first.scale is None:
+        return replace(first, codes=together)
     scale: np.ndarray | None = np.concatenate([code.scale for code in codes])
     if scale is not None and np.ptp(scale) == 0:
         scale = None if scale.flat[0] == 1 else scale.ravel()[:1].reshape([1] * scale.ndim)
@@ -269,7 +281,7 @@ def _unpack(graph: Graph, groups: Sequence[_Group]) -> None:
     packed = [_bytes(codes, code.bits) for codes in filled]
     indices = Tensor.constant(np.concatenate(packed))
     positions = Tensor(TensorType.INT32, indices.shape)
-    kind = TensorType.FLOAT32 if code.table is None else TensorType.INT32
+    kind = groups[0].kernels[0].type if code.table is None else TensorType.INT32
     values = Tensor(kind, (*indices.shape, 8 // code.bits))
     table, operators = _table(code, kind)
     operators += [
@@ -312,11 +324,12 @@ def _table(code: Code, kind: int) -> tuple[Tensor, list[Operator]]:
         Operator.builtin("BROADCAST_TO", [Tensor.constant(half[:, None]), size], high),
         Operator.builtin("CONCATENATION", [low, high], both, axis=2),
         _reshape(both, rows),
-        Operator.builtin("CAST", [rows], table),
     ]
     for operator in operators[:2]:
         operator.version = 2  # the first one for INT8
-    return table, operators
+    if kind == TensorType.INT8:
+        return rows, operators
+    return table, [*operators, Operator.builtin("CAST", [rows], table)]
 
 
 def _restore(graph: Graph, group: _Group, values: Tensor, operators: list[Operator]) -> None:
@@ -336,6 +349,7 @@ def _restore(graph: Graph, group: _Group, values: Tensor, operators: list[Operat
     first = min(map(graph.operators.index, readers))
     graph.operators[first:first] = operators + split
     for kernel, part in zip(kernels, parts, strict=False):
+        part.quantization = kernel.quantization
         graph.replace(kernel, part)
 
 

@@ -58,9 +58,10 @@ class Comparison:
         float32: TensorFlow Lite's file, with float32 weights.
         lce: LCE's file.
         dynamic_range_int8: TensorFlow Lite's file with weights of 8 bits.
+        integer: TensorFlow Lite's file with weights and activations of 8 bits, for such ones.
         larq_summary: The weights as Larq counts them; there is no such file. It fails of quantizers
             that do not tell their bits, and of films.
-        change: What the rounding of float weights changed.
+        change: What the rounding of float weights or activations changed.
     """
 
     file: Sizes
@@ -69,6 +70,7 @@ class Comparison:
     float32: int | None
     lce: int | None
     dynamic_range_int8: int | None
+    integer: int | None
     larq_summary: int | None
     change: Change | None
 
@@ -125,8 +127,9 @@ def _is_unpacked(graph: Graph, tensor: Tensor | None) -> bool:
 def compare_sizes(conversion: Conversion, target: str) -> Comparison:
     """Convert the same network with the other converters, and take the files' sizes."""
     model = conversion.model
-    own: dict[str, int | None] = {target: len(conversion.unpacked)}
-    for other in {"lce", "litert", "int8"} - {target}:
+    written = "integer" if "activations" in conversion.metadata else target
+    own: dict[str, int | None] = {written: len(conversion.unpacked)}
+    for other in {"lce", "litert", "int8"} - {written}:
         own[other] = None
         with contextlib.suppress(ConversionError):
             own[other] = len(converters.run_converter(model, other))
@@ -141,6 +144,7 @@ def compare_sizes(conversion: Conversion, target: str) -> Comparison:
         own["litert"],
         own["lce"],
         own["int8"],
+        own.get("integer"),
         _larq_summary(model),
         conversion.change,
     )
@@ -172,13 +176,14 @@ def as_table(comparison: Comparison) -> str:
             f"({kernel.operator}){why}"
         )
     if comparison.change:
-        lines += ["", f"rounded weights change the outputs {comparison.change}"]
+        lines += ["", f"rounding changes the outputs {comparison.change}"]
     lines += ["", "    bytes  ratio  the same network"]
     for name, count in (
         ("this file", total),
         ("float32 file (TensorFlow Lite's converter)", comparison.float32),
         ("LCE's own output", comparison.lce),
         ("dynamic-range int8 (TensorFlow Lite's converter)", comparison.dynamic_range_int8),
+        ("int8, activations too (TensorFlow Lite's converter)", comparison.integer),
         ("Larq's summary (weights, no file)", comparison.larq_summary),
     ):
         if count is not None:

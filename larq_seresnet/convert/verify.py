@@ -81,11 +81,12 @@ class Verification:
 
 @dataclass(frozen=True)
 class Change:
-    """What rounded weights change.
+    """What rounding changes, of weights or of activations.
 
     Attributes:
         images: How many images were compared.
-        largest: Of the differences of the logits, each relative to the image's largest logit.
+        largest: Of the differences of the logits, each relative to the image's largest logit; of
+            rounded activations, of the outputs.
         mean: Of these.
         other_class: How many images have their largest output elsewhere; `None` where the outputs
             are no classes.
@@ -95,6 +96,18 @@ class Change:
     largest: float
     mean: float
     other_class: int | None
+
+    @classmethod
+    def between(cls, expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> "Change":
+        """How outputs differ; of each an array (images, ...)."""
+        errors = np.max(list(map(_relative_errors, expected, found)), axis=0)
+        other = [
+            (x.argmax(axis=1) != y.argmax(axis=1))
+            for x, y in zip(expected, found, strict=True)
+            if x.shape == y.shape and x.ndim == 2 and x.shape[1] > 1
+        ]
+        changed = int(np.any(other, axis=0).sum()) if other else None
+        return cls(len(errors), float(errors.max()), float(errors.mean()), changed)
 
     def __str__(self) -> str:
         classes = (
@@ -139,15 +152,7 @@ class Reference:
     def change(self, graph: Graph) -> Change:
         """How a graph's outputs, of other weights, differ from the Keras model's."""
         logits = [_before_softmax(graph, output) for output in graph.outputs]
-        found = self._run(graph, logits, self._given)
-        errors = np.max(list(map(_relative_errors, self._logits, found)), axis=0)
-        other = [
-            (x.argmax(axis=1) != y.argmax(axis=1))
-            for x, y in zip(self._logits, found, strict=True)
-            if x.shape == y.shape and x.ndim == 2 and x.shape[1] > 1
-        ]
-        changed = int(np.any(other, axis=0).sum()) if other else None
-        return Change(len(errors), float(errors.max()), float(errors.mean()), changed)
+        return Change.between(self._logits, self._run(graph, logits, self._given))
 
     def compare(self, graph: Graph) -> tuple[Verification, list[np.ndarray]]:
         """Run the graph on all images; returns its outputs as well."""

@@ -119,23 +119,43 @@ class _Writer:
     def _tensor(self, tensor: Tensor, buffer: int, name: str | None) -> int:
         shape = self._integers(tensor.shape) if tensor.shape else None
         signature = self._integers(tensor.signature) if tensor.signature else None
-        quantization = tensor.quantization
+        quantization = self._quantization(tensor.quantization) if tensor.quantization else None
 
         def write() -> int:
-            packed = quantization and quantization.Pack(self._builder)
             text = None if name is None else self._text(name)
             return self._table(
                 "Tensor",
                 Shape=shape,
                 Name=text,
-                Quantization=packed,
+                Quantization=quantization,
                 Buffer=buffer,
                 Type=tensor.type,
                 ShapeSignature=signature,
             )
 
-        key = ("tensor", shape, signature, tensor.type, buffer, id(quantization), name)
+        key = ("tensor", shape, signature, tensor.type, buffer, quantization, name)
         return self._once(key, write)
+
+    def _quantization(self, packed: Any) -> int:
+        """What integers mean; the ranges that the converter saw are left out."""
+        scales = np.asarray(packed.scale, "<f4")
+        zero_points = np.zeros(len(scales)) if packed.zeroPoint is None else packed.zeroPoint
+
+        def vector(values: np.ndarray) -> int:
+            key = ("vector", values.dtype, values.tobytes())
+            return self._once(key, lambda: self._builder.CreateNumpyVector(values))
+
+        scale, zero_point = vector(scales), vector(np.asarray(zero_points, "<i8"))
+        axis = packed.quantizedDimension
+        return self._once(
+            ("quantization", scale, zero_point, axis),
+            lambda: self._table(
+                "QuantizationParameters",
+                Scale=scale,
+                ZeroPoint=zero_point,
+                QuantizedDimension=axis or None,
+            ),
+        )
 
     def _operator(
         self, operator: Operator, index: dict[Tensor, int], code: int, parts: Sequence[Graph]
@@ -215,7 +235,7 @@ def _numbered(graph: Graph, contents: dict[Tensor, bytes]) -> dict[Tensor, int]:
     index = {}
     for tensor in graph.tensors():
         content = contents[tensor]
-        key = (tensor.type, tensor.shape, content) if content else tensor
+        key = (tensor.type, tensor.shape, content, tensor.quantization) if content else tensor
         index[tensor] = numbers.setdefault(key, len(numbers))
     return index
 

@@ -26,8 +26,9 @@ def test_each_network_has_a_row_for_each_of_its_files(network, tmp_path):
     frontier.main([*flags, "--out", str(out), "--networks", *names])
 
     table = pd.read_csv(out / "frontier.csv").set_index("kind")
-    assert list(table.index) == ["float32", "int8", "1-bit weights"]
-    assert list(table.width) == [4, 4, 8]
+    with_bits = ["1-bit weights", "1-bit weights, int8 activations"]
+    assert list(table.index) == ["float32", "int8", *with_bits]
+    assert list(table.width) == [4, 4, 8, 8]
     assert table.bytes["int8"] < table.bytes["float32"]
     assert (table.median_ms > 0).all()
     assert f"| {table.bytes['int8']:,} |" in (out / "README.md").read_text()

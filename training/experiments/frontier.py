@@ -1,8 +1,9 @@
 """The price of a bit: `python -m training.frontier`.
 
 Every pretrained network of a data set becomes a `.tflite` file: with 1-bit weights as
-`larq_seresnet.convert` writes it for Larq Compute Engine; with float ones in float32, and in int8
-by LiteRT's own converter, whose ranges come from training images. The bytes of each, its top-1
+`larq_seresnet.convert` writes it for Larq Compute Engine, and where its activations are float with
+activations of int8 as well; with float ones in float32, and in int8 by LiteRT's own converter.
+int8's ranges come from training images. The bytes of each, its top-1
 error on the test split and the time of an inference on this machine become a table and a picture,
 beside published files of others.
 """
@@ -19,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from larq_seresnet import pretrained, sources
 from larq_seresnet.architecture import Architecture
-from larq_seresnet.convert import run_conversion
+from larq_seresnet.convert import integer, run_conversion, writer
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.datasets import top1_error
 from larq_seresnet.edge import Interpreter
@@ -40,7 +41,13 @@ OTHERS = {
         ("MLPerf Tiny's large ResNet", "int8", 512_024, 8.69),
     ]
 }
-LINES = {"1-bit weights": "o-", "fully binary": "s-", "int8": "^--", "float32": "v--"}
+LINES = {
+    "1-bit weights": "o-",
+    "1-bit weights, int8 activations": "D-",
+    "fully binary": "s-",
+    "int8": "^--",
+    "float32": "v--",
+}
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,9 @@ def files(name: str, dataset: str, images: np.ndarray) -> Iterator[tuple[str, in
     if network.model == "binary":
         kind = "1-bit weights" if network.activations == "float" else "fully binary"
         yield kind, network.width, run_conversion(source.model, "lce", dataset=dataset).file
+        if network.activations == "float":
+            quantized = integer.quantize(source.model, images)
+            yield f"{kind}, int8 activations", network.width, writer.to_bytes(quantized.graph)
         return
     yield "float32", network.width, run_converter(source.model, "litert")
     batches = [image[None] for image in images.astype(np.float32)]
@@ -142,7 +152,8 @@ def page(table: pd.DataFrame, config: FrontierConfig) -> str:
 ![Error against bytes, and against time](frontier.png)
 
 Top-1 error of the files on {table.images.max():,} test images of {config.dataset}, one network
-each. Networks with 1-bit weights as Larq Compute Engine's files; int8 by LiteRT's converter, its
+each. Networks with 1-bit weights as Larq Compute Engine's files, those with activations of int8 as
+LiteRT's (`convert --activations int8`); int8 by LiteRT's converter, its
 ranges from {config.calibration} training images; all without metadata. Milliseconds of an inference
 by `larq_seresnet.edge`, one thread of {cpu()}, the median of {config.runs}, all files in turns. The
 last rows are published files, whose errors were measured on the same images, and whose times were
