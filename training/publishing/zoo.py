@@ -3,7 +3,8 @@
     python -m training.zoo seresnet14_bin-cifar10 runs/cifar10_no-fmb
 
 converts each, pretrained weights or a finished run, for both targets (float networks for `litert`
-alone, since Larq Compute Engine adds nothing to them) and evaluates the files on the whole test
+alone, since Larq Compute Engine adds nothing to them), pretrained ones with 1-bit weights and float
+activations with activations of int8 too, and evaluates the files on the whole test
 split, each with its target's own interpreter and with `larq_seresnet.edge`, which runs on devices.
 `tflite_models/models.json` holds what was measured; the table in `tflite_models/README.md` is
 written from it. Files of other networks stay as they are.
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from larq_seresnet import datasets, sources
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.convert import graph, run_conversion, runners
 from larq_seresnet.convert.converters import run_converter
 from larq_seresnet.edge import Interpreter
@@ -33,7 +35,6 @@ from training.trainer import data
 from training.trainer.run_folder import training_command
 
 FOLDER = Path(__file__).parents[2] / "tflite_models"
-TARGETS = ("lce", "litert")
 FIRST_IMAGES = 100  # whose classes are stored, to test the files with
 
 Entry = dict[str, Any]
@@ -63,16 +64,28 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
     if run.is_dir():
         training, shown = training_command(run), f"runs/{run.name}"
     images, labels = data.load(dataset).test
-    is_float = source.metadata["config"].get("model") == "float"
+    architecture = Architecture.of(source.model)
+    kinds: list[tuple[str, str | None]] = [("litert", None)]
+    if architecture.model == "binary":
+        kinds.insert(0, ("lce", None))
+        if not run.is_dir() and architecture.activations == "float":
+            kinds.append(("litert", "int8"))
     entries = []
-    for target in ("litert",) if is_float else TARGETS:
-        log.info("%s, %s: converting", run.name, target)
-        conversion = run_conversion(source.model, target, dataset=dataset, metadata=source.metadata)
-        log.info("%s, %s: classifying %d test images", run.name, target, len(labels))
+    for target, activations in kinds:
+        kind = f"{target}_{activations}" if activations else target
+        log.info("%s, %s: converting", run.name, kind)
+        conversion = run_conversion(
+            source.model,
+            target,
+            activations=activations,
+            dataset=dataset,
+            metadata=source.metadata,
+        )
+        log.info("%s, %s: classifying %d test images", run.name, kind, len(labels))
         pixels = images.astype(np.float32)
         (probabilities,) = runners.run(conversion.file, target, [pixels])
         on_device = Interpreter(conversion.file).predict(pixels)
-        file = f"{run.name.replace('-', '_')}_{target}.tflite"
+        file = f"{run.name.replace('-', '_')}_{kind}.tflite"
         write_atomically(folder / file, conversion.file)
         operators = Counter(operator.name for operator in graph.parse(conversion.file).operators)
         entries.append(
@@ -91,6 +104,7 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
                 "first_classes": probabilities[:FIRST_IMAGES].argmax(axis=1).tolist(),
                 "training": training,
                 "conversion": f"python -m larq_seresnet.convert {shown} --target {target} "
+                f"{f'--activations {activations} ' if activations else ''}"
                 f"--out tflite_models/{file}",
             }
         )
@@ -133,7 +147,7 @@ def table(entries: Sequence[Entry]) -> str:
         "Input: raw pixels 0 to 255, float32, (1, 32, 32, 3). Output: probabilities. Labels and "
         "configuration are in each file's metadata. `lce` files need Larq Compute Engine's "
         "operators (Larq Compute Engine, or `larq_seresnet.edge`); `litert` files run on any "
-        "stock TFLite or LiteRT.",
+        "stock TFLite or LiteRT, those with `int8` in integer arithmetic.",
         "",
         markdown(header, rows),
     ]
