@@ -176,7 +176,8 @@ def as_table(comparison: Comparison) -> str:
             f"({kernel.operator}){why}"
         )
     if comparison.change:
-        lines += ["", f"rounding changes the outputs {comparison.change}"]
+        rounded = "rounded weights" if comparison.integer is None else "activations of int8"
+        lines += ["", f"{rounded} change the outputs {comparison.change}"]
     lines += ["", "    bytes  ratio  the same network"]
     for name, count in (
         ("this file", total),

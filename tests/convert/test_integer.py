@@ -88,7 +88,7 @@ def test_what_it_cannot_do_is_refused(network, pictures):
         convert(binary, "litert", activations="int8", examples=pictures)
 
 
-def test_the_command(network, tmp_path, caplog):
+def test_the_command(network, tmp_path, capsys):
     network().save(tmp_path / "model.keras")
     common = [str(tmp_path / "model.keras"), "--target", "litert", "--activations", "int8"]
     file = tmp_path / "model.tflite"
@@ -96,4 +96,5 @@ def test_the_command(network, tmp_path, caplog):
     assert main([*common, "--out", str(file)]) != 0
     assert not file.exists()
     assert main([*common, "--out", str(file), "--examples", "digits", "--report"]) == 0
+    assert "activations of int8 change the outputs by" in capsys.readouterr().out
     assert Interpreter(file).metadata["activations"]["type"] == "int8"
