@@ -160,8 +160,8 @@ def run_conversion(
             raise ValueError(f"{name} must be one of {known}, not {value!r}")
     if activations and (target != "litert" or input_type != "float32" or float_weights):
         raise ValueError(
-            "activations of int8 are for the target litert and inputs of float32, and round the "
-            "float weights too"
+            "activations of int8 are for the target litert and inputs of float32, and round float "
+            "weights themselves"
         )
     named, model = model, keras_models.in_float32(model)
     if input_range is None:

@@ -71,7 +71,7 @@ def quantize(model: tf.keras.Model, examples: np.ndarray) -> Quantized:
         ConversionError: The converter does not take it.
     """
     if keras_models.has_binary_activations(model):
-        raise UserError("int8 is for float activations, and some of this network are binary")
+        raise UserError("int8 is for float activations, and some of this network's are binary")
     if len(model.inputs) != 1:
         raise UserError("activations of int8 are for networks of one input")
     shape = tuple(model.inputs[0].shape[1:])
@@ -96,5 +96,9 @@ def examples(model: tf.keras.Model, dataset: str | None, limits: pixels.Range) -
             "which it was trained on is not known: say --examples DATASET (examples=images)"
         )
     shape = tuple(model.inputs[0].shape[1:])
-    log.info("taking int8's ranges from %d training images of %s", _EXAMPLES, dataset)
-    return pixels.from_bytes(load_images(dataset, "train", _EXAMPLES, shape), limits)
+    try:
+        images = load_images(dataset, "train", _EXAMPLES, shape)
+    except UserError as error:
+        raise UserError(f"{error}; --examples DATASET takes int8's ranges from others") from error
+    log.info("taking int8's ranges from %d training images of %s", len(images), dataset)
+    return pixels.from_bytes(images, limits)
