@@ -181,7 +181,8 @@ class Architecture(Hyperparameters):
         try:
             first, dense = layers["conv"], layers["dense"]
             statistics = layers["standardize"].get_config()
-            attention = layers["block1_se"].get_config() if "block1_se" in layers else {}
+            modules = [layers[name] for name in layers if re.fullmatch(r"block\d+_se", name)]
+            attention = modules[0].get_config() if modules else {}
             convs = [layers[name] for name in layers if re.fullmatch(r"block\d+_conv1", name)]
             filters = [conv.filters for conv in convs]
             return cls(

@@ -1,13 +1,13 @@
 """Models within models, such as `tf.keras.Sequential([resizing, body, dense])`, made flat."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from larq_seresnet._tensorflow import tf
 
 
-def flat(model: tf.keras.Model) -> tf.keras.Model:
+def flat(model: tf.keras.Model, without: Collection[str] = ()) -> tf.keras.Model:
     """The same network without models in it: their layers stand where they stood.
 
     A layer keeps its name, unless another one has it: then the name of its model is put in front,
@@ -15,14 +15,15 @@ def flat(model: tf.keras.Model) -> tf.keras.Model:
 
     Args:
         model: A functional or sequential model; it stays as it is.
+        without: Names of layers of one input to leave out, whose input stands for their output.
 
     Returns:
         A functional model of its own layers, with the same weights, not compiled; `model` itself
-        if there is none in it.
+        if there is no model in it, and nothing to leave out.
     """
-    if not any(map(_is_nested, model.layers)):
+    if not without and not any(map(_is_nested, model.layers)):
         return model
-    return _Copy(model).result()
+    return _Copy(model, without).result()
 
 
 def calls(model: tf.keras.Model) -> Iterator[Any]:
@@ -36,8 +37,9 @@ def _is_nested(layer: tf.keras.layers.Layer) -> bool:
 
 
 class _Copy:
-    def __init__(self, model: tf.keras.Model) -> None:
+    def __init__(self, model: tf.keras.Model, without: Collection[str]) -> None:
         self._model = model
+        self._without = without
         self._names = {layer.name for layer in model.layers}
         self._copies: dict[tf.keras.layers.Layer, tf.keras.layers.Layer] = {}
 
@@ -63,7 +65,9 @@ class _Copy:
             layer = node.layer
             if training is not None and "training" in inspect.signature(layer.call).parameters:
                 kwargs = {**kwargs, "training": training}
-            if _is_nested(layer):
+            if layer.name in self._without:
+                results = args
+            elif _is_nested(layer):
                 results = self._call(layer, tf.nest.flatten(args), kwargs.get("training"))
             else:
                 results = self._copy(layer, model)(*args, **kwargs)

@@ -3,11 +3,13 @@ import pytest
 import tensorflow as tf
 
 from larq_seresnet import attention
+from larq_seresnet.architecture import Architecture
 from larq_seresnet.convert import keras_models
 from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.models import SEResNet14, SEResNet14Bin, to_float32
 from larq_seresnet.prune import __main__, prune
 from larq_seresnet.prune.selection import select
+from training.trainer import start
 
 # Where channels are gone or stand elsewhere, the same float32 numbers are added in another order,
 # and each of the 14 layers rounds its sums otherwise: measured, all in all 3e-7 of the largest
@@ -260,3 +262,35 @@ def test_the_command(images, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert message in error
         assert len(error.splitlines()) == 1
+
+
+def test_attention_that_is_always_on_is_left_out(images, tmp_path):
+    model = network(images)
+    for block in (1, 2, 4):
+        kernel = model.get_layer(f"block{block}_se").excite.kernel
+        kernel.assign(np.abs(kernel.numpy()))  # of ReLU's outputs: no gate is off
+
+    smaller = prune(model, images, left_out=1.0)
+
+    names = {layer.name for layer in smaller.layers}
+    assert {f"block{i}_se" for i in range(1, 7)} & names == {f"block{i}_se" for i in (3, 5, 6)}
+    difference = np.abs(logits(smaller, images) - logits(model, images)).max()
+    assert difference <= ROUNDING * np.abs(logits(model, images)).max()
+    assert Architecture.of(smaller) == Architecture.of(model)
+    smaller.save(tmp_path / "smaller.keras")
+    wanted = SEResNet14Bin(width=4, fmb=True)
+    trained_on = start.trained_network(str(tmp_path / "smaller.keras"), wanted)
+    assert np.array_equal(logits(trained_on, images), logits(smaller, images))
+
+
+def test_channels_go_beside_attention_that_is_left_out(images):
+    model = switch_off(network(images), 6, [1, 3])
+    kernel = model.get_layer("block5_se").excite.kernel
+    kernel.assign(np.abs(kernel.numpy()))
+
+    smaller = prune(model, images, left_out=0.999)
+
+    assert smaller.get_layer("block6_conv2").filters <= 14
+    assert "block5_se" not in {layer.name for layer in smaller.layers}
+    difference = np.abs(logits(smaller, images) - logits(model, images)).max()
+    assert difference <= ROUNDING * np.abs(logits(model, images)).max()

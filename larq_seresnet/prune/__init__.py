@@ -1,11 +1,13 @@
-"""Removes the channels that binarized 0/1 gates leave off: an ordinary, smaller network remains."""
+"""Removes what binarized 0/1 gates leave off, and gates that leave all on: a smaller network."""
 
 from typing import Any
 
 import numpy as np
 
 
-def prune(model: Any, images: np.ndarray, threshold: float = 0.0) -> Any:
+def prune(
+    model: Any, images: np.ndarray, threshold: float = 0.0, left_out: float | None = None
+) -> Any:
     """Remove channels in front of the squeeze-and-excitation modules.
 
     A channel's filter goes from the convolution and the batch norm before the module, and the
@@ -29,16 +31,19 @@ def prune(model: Any, images: np.ndarray, threshold: float = 0.0) -> Any:
             may be within another model; the result is flat.
         images: Raw pixels (images, height, width, channels), best the whole training split.
         threshold: Share of the images, from 0 to 1. One channel of each module always stays.
+        left_out: A module of which at least this share of the gates is on, of all images and
+            channels, goes as a whole: what it scaled stays as it is. By default none does.
 
     Returns:
         The smaller network, of the same precision policy, not compiled. It loads as any other, and
         can be trained, pruned and converted.
 
     Raises:
-        ValueError: `threshold` is out of its range, the images do not fit, or the gates cannot be
-            pruned: +1/-1 gates flip a channel and never remove it, soft ones (no FMB) scale it.
+        ValueError: `threshold` or `left_out` is out of its range, the images do not fit, or the
+            gates cannot be pruned: +1/-1 gates flip a channel and never remove it, soft ones (no
+            FMB) scale it.
     """
     from larq_seresnet.prune.removal import remove
     from larq_seresnet.prune.selection import select
 
-    return remove(model, select(model, images, threshold))
+    return remove(model, select(model, images, threshold, left_out))

@@ -21,6 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="remove channels that are on for fewer than this share of the images; 0: only what "
         "changes no gate on any image (default: 0)",
     )
+    parser.add_argument(
+        "--leave-out",
+        type=float,
+        metavar="P",
+        help="leave out the attention of blocks of which at least this share of the gates is on, "
+        "of all images and channels (default: of none)",
+    )
     console.add_images(parser)
     return console.run_command(parser, _prune, arguments)
 
@@ -34,15 +41,18 @@ def _prune(args: argparse.Namespace) -> None:
         from larq_seresnet.sources import load_with_images
     model, _, images = load_with_images(args.model, args.dataset, "train", args.images)
     with console.Progress("images") as progress:
-        choices = select(model, images, args.threshold, progress)
+        choices = select(model, images, args.threshold, args.leave_out, progress)
     pruned = remove(model, choices)
     with replacing(args.out) as file:
         pruned.save(file)
-    print("    module  channels  always off  removed  images on which other gates change")
+    print(
+        "    module  channels  gates on  always off   removed  images on which other gates change"
+    )
     for c in choices:
+        removed = "left out" if c.left_out else c.removed.sum()
         print(
-            f"{c.module:>10}  {len(c.removed):>8}  {c.never_on:>10}  {c.removed.sum():>7}  "
-            f"{c.changed:>8} of {len(images)}"
+            f"{c.module:>10}  {len(c.removed):>8}  {100 * c.on:>6.1f} %  {c.never_on:>10}  "
+            f"{removed:>8}  {c.changed:>8} of {len(images)}"
         )
     print(f"{model.count_params():,} weights before, {pruned.count_params():,} in {args.out}")
 

@@ -21,6 +21,8 @@ class Choice:
         bias: For W_0's outputs: the mean of what the removed channels contribute to them.
         never_on: How many channels are off on every image.
         changed: On how many of the images another gate changes.
+        on: The share of its gates that are on, of all images and channels.
+        left_out: Whether the whole module goes, and what it scales stays as it is.
     """
 
     module: str
@@ -28,17 +30,21 @@ class Choice:
     bias: np.ndarray
     never_on: int
     changed: int
+    on: float
+    left_out: bool
 
 
 def select(
     model: tf.keras.Model,
     images: np.ndarray,
     threshold: float = 0.0,
+    left_out: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Choice]:
     """Choose the channels, module by module; see `larq_seresnet.prune.prune`."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be from 0 to 1, not {threshold}")
+    for name, share in (("threshold", threshold), ("left_out", left_out)):
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"{name} must be from 0 to 1, not {share}")
     for module in attention.modules(model):
         gate = gates.get(module.gate)
         if gate.low != 0:
@@ -52,23 +58,32 @@ def select(
                 f"{module.name} has soft gates (no FMB), which scale every channel a little: only "
                 "gates that FMB makes 0 or 1 remove channels"
             )
-    return [choose(seen, threshold) for seen in attention.observe(model, images, progress)]
+    found = attention.observe(model, images, progress)
+    return [choose(seen, threshold, left_out) for seen in found]
 
 
-def choose(seen: Observation, threshold: float) -> Choice:
-    """Choose a module's channels by what it did on the images."""
+def choose(seen: Observation, threshold: float, left_out: float | None = None) -> Choice:
+    """Choose a module's channels, or all of it, by what it did on the images."""
     rates = seen.is_on.mean(axis=0)
+    goes = left_out is not None and bool(rates.mean() >= left_out)
+    removed = np.zeros(len(rates), bool) if goes else _removed(seen, rates, threshold)
+    return Choice(
+        module=seen.module.name,
+        removed=removed,
+        bias=_contribution(seen, removed),
+        never_on=int((rates == 0).sum()),
+        changed=int((~seen.is_on).any(axis=1).sum()) if goes else _changed(seen, removed),
+        on=float(rates.mean()),
+        left_out=goes,
+    )
+
+
+def _removed(seen: Observation, rates: np.ndarray, threshold: float) -> np.ndarray:
     wanted = rates < threshold if threshold else rates == 0
     wanted[rates.argmax()] = False
     if not threshold and wanted.any() and _changed(seen, wanted):
         wanted = _without_loss(seen, wanted)
-    return Choice(
-        seen.module.name,
-        wanted,
-        _contribution(seen, wanted),
-        int((rates == 0).sum()),
-        _changed(seen, wanted),
-    )
+    return wanted
 
 
 def _without_loss(seen: Observation, candidates: np.ndarray) -> np.ndarray:
