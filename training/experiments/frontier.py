@@ -55,7 +55,9 @@ class FrontierConfig:
     """What `python -m training.frontier` is told; each field is a flag."""
 
     networks: tuple[str, ...] = flag(
-        (), "names of pretrained networks or folders of runs (default: all of the data set)"
+        (),
+        "names of pretrained networks, folders of runs or .keras files (default: all pretrained of "
+        "the data set)",
     )
     dataset: str = flag("cifar10", "on whose test split")
     images: int | None = flag(None, "only the first N of the test images")
@@ -108,15 +110,15 @@ def files(name: str, dataset: str, images: np.ndarray) -> Iterator[tuple[str, in
     """Kind (of `LINES`), width and content of each file of a network.
 
     Args:
-        name: A pretrained network or the folder of a run.
-        dataset: What it must have learned.
+        name: A pretrained network, the folder of a run, or a .keras file.
+        dataset: What it must have learned, where that is known.
         images: Of the training split, (n, height, width, channels): for int8's ranges.
 
     Raises:
         UserError: There is no such network, or it has learned something else.
     """
     source = sources.load(name)
-    if source.dataset != dataset:
+    if source.dataset not in (None, dataset):
         raise UserError(f"{name} has learned {source.dataset}, not {dataset}")
     network = Architecture.of(source.model)
     if network.model == "binary":
