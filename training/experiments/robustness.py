@@ -33,6 +33,7 @@ from training.trainer import data
 FILES = (
     "seresnet14_cifar10_litert",
     "seresnet14_bin_cifar10_litert",
+    "seresnet14_bin_cifar10_litert_int8",
     "seresnet14_fully_binary_cifar10_litert",
 )
 SHOWN = 10  # images
@@ -201,7 +202,7 @@ def page(table: pd.DataFrame, dataset: str) -> str:
             *(f"{gaps.loc[kinds, name].mean():.2f}" for name in names),
         ),
     ]
-    header = ["percent", *(f"{name.removesuffix('_litert')}:" for name in names)]
+    header = ["percent", *(f"{name.replace('_litert', '')}:" for name in names)]
     return f"""# What the files' answers are worth
 
 {markdown(header, [*rows, *calibrations])}
@@ -243,7 +244,7 @@ def draw(
                 color="tab:green" if chosen == labels[number] else "tab:red",
             )
             if number == 0:
-                name = file.removesuffix("_litert")
+                name = file.replace("_litert", "")
                 axes.text(
                     *(-0.35, -0.08 - 0.24 * line, name),
                     transform=axes.transAxes,
