@@ -182,8 +182,8 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         axes.grid(alpha=0.2)
     for name, _, size, error in OTHERS.get(dataset, []):
         bytes_axes.plot(size / 1000, error, "x", color="black")
-        below = {"xytext": (0, -13), "textcoords": "offset points", "ha": "center", "size": 8}
-        bytes_axes.annotate(name, (size / 1000, error), **below)
+        beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "size": 8}
+        bytes_axes.annotate(name.replace("'s ", "'s\n"), (size / 1000, error), **beside)
     bytes_axes.set(xlabel="kB of the file", ylabel=f"top-1 error on {dataset}'s test split (%)")
     time_axes.set(xlabel="ms of an inference, one thread of a PC")
     bytes_axes.legend(title="width beside each point", fontsize="small")
