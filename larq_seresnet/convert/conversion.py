@@ -168,9 +168,9 @@ def run_conversion(
         input_range = (metadata or {}).get("input_range")
     limits = _input_range(model, input_range, input_type)
     if activations:
-        if not isinstance(examples, np.ndarray):
+        if examples is None or isinstance(examples, str):
             examples = integer.examples(model, examples or dataset, limits or pixels.BYTES)
-        return _in_int8(named, model, examples, images, dataset, limits, metadata)
+        return _in_int8(named, model, np.asarray(examples), images, dataset, limits, metadata)
     binary = keras_models.has_binary_activations(model)
     log.info("converting with %s's converter", converters.NAMES[target])
     unpacked = converters.run_converter(model, target)

@@ -1,7 +1,6 @@
 """Calls LCE's and TensorFlow's converters: Keras in, `.tflite` bytes out."""
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,14 @@ from larq_seresnet.errors import ConversionError
 NAMES = {"lce": "LCE", "litert": "TensorFlow Lite", "int8": "TensorFlow Lite"}
 
 
-def run_converter(
-    model: tf.keras.Model, target: str, images: Iterable[np.ndarray] | None = None
-) -> bytes:
+def run_converter(model: tf.keras.Model, target: str, examples: np.ndarray | None = None) -> bytes:
     """Convert a float32 model for a batch of one with the target's converter.
 
     Args:
         model: Its input shape is known.
         target: "lce", "litert", or "int8": TensorFlow Lite's dynamic-range quantization.
-        images: For "int8", batches of one like those that the model will be given: with them
-            activations are quantized too, by the ranges that they take.
+        examples: For "int8", images like those that the model of one input will be given, (n, ...):
+            with them activations are quantized too, by the ranges that they take.
 
     Raises:
         ConversionError: The converter does not take this model; the message is its own.
@@ -39,7 +36,7 @@ def run_converter(
     try:
         with silence(), keras_models.quantized_kernels(model):
             traced = function.get_concrete_function(*specs)
-            return _lce(traced) if target == "lce" else _litert(traced, target == "int8", images)
+            return _lce(traced) if target == "lce" else _litert(traced, target == "int8", examples)
     except Exception as error:  # the converters raise whatever their MLIR passes report
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise ConversionError(
@@ -85,13 +82,14 @@ def _lce(function: Any) -> bytes:
     )
 
 
-def _litert(function: Any, quantize: bool, images: Iterable[np.ndarray] | None) -> bytes:
+def _litert(function: Any, quantize: bool, examples: np.ndarray | None) -> bytes:
     with warnings.catch_warnings():
         # TensorFlow wants the model as well, only to save it as a SavedModel first.
         warnings.simplefilter("ignore")
         converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if images is not None:
-            converter.representative_dataset = lambda: ([image] for image in images)
+        if examples is not None:
+            images = examples.astype(np.float32)
+            converter.representative_dataset = lambda: ([image[None]] for image in images)
         return converter.convert()

@@ -77,8 +77,7 @@ def quantize(model: tf.keras.Model, examples: np.ndarray) -> Quantized:
     shape = tuple(model.inputs[0].shape[1:])
     if examples.shape[1:] != shape or not len(examples):
         raise UserError(f"examples of shape {examples.shape} do not fit inputs of {shape}")
-    batches = [image[None] for image in examples.astype(np.float32)]
-    unpacked = run_converter(model, "int8", batches)
+    unpacked = run_converter(model, "int8", examples)
     graph = parse(unpacked)
     keras_models.name_outputs(model, graph.outputs)
     return Quantized(graph, pack(graph, "litert"), unpacked)

@@ -30,8 +30,7 @@ def test_a_bit_holds_each_weight(converted):
 
 
 def test_the_device_computes_to_the_bit_what_the_converter_wrote(converted, pictures, network):
-    batches = [image[None] for image in pictures[:50]]
-    expected = run_converter(network(fmb=True), "int8", batches)
+    expected = run_converter(network(fmb=True), "int8", pictures[:50])
 
     found = Interpreter(converted.file).predict(pictures)
 

@@ -84,18 +84,20 @@ def work(config: FrontierConfig) -> None:
     dataset = data.load(config.dataset, config.data_dir)
     images, labels = data.first(dataset.test, config.images or len(dataset.test[1]))
     seen, _ = data.first(dataset.train, config.calibration)
+    given = images[:].astype(np.float32)
     rows: list[tuple[str, str, int, int, int, float]] = []
+    paths: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             for kind, width, file in files(name, config.dataset, seen[:]):
                 path = Path(folder) / f"{len(rows)}.tflite"
                 path.write_bytes(file)
-                probabilities = Interpreter(path).predict(images[:].astype(np.float32))
+                paths.append(str(path))
+                probabilities = Interpreter(path).predict(given)
                 error = round(top1_error(np.asarray(probabilities), labels), 2)
                 rows.append((name, kind, width, len(file), len(labels), error))
                 print(f"{name}, {kind}: {len(file):,} bytes, {error:.2f} % error", flush=True)
         print(f"taking the time of {len(rows)} files", flush=True)
-        paths = [str(Path(folder) / f"{number}.tflite") for number in range(len(rows))]
         times = pd.DataFrame(compare(paths, 1, config.runs))
     columns = ["network", "kind", "width", "bytes", "images", "error"]
     measured = ["median_ms", "p10_ms", "p90_ms"]
@@ -129,8 +131,7 @@ def files(name: str, dataset: str, images: np.ndarray) -> Iterator[tuple[str, in
             yield f"{kind}, int8 activations", network.width, writer.to_bytes(quantized.graph)
         return
     yield "float32", network.width, run_converter(source.model, "litert")
-    batches = [image[None] for image in images.astype(np.float32)]
-    yield "int8", network.width, run_converter(source.model, "int8", batches)
+    yield "int8", network.width, run_converter(source.model, "int8", images)
 
 
 def page(table: pd.DataFrame, config: FrontierConfig) -> str:

@@ -70,6 +70,7 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
         kinds.insert(0, ("lce", None))
         if not run.is_dir() and architecture.activations == "float":
             kinds.append(("litert", "int8"))
+    pixels = images.astype(np.float32)
     entries = []
     for target, activations in kinds:
         kind = f"{target}_{activations}" if activations else target
@@ -82,7 +83,6 @@ def add(name: str, folder: Path = FOLDER) -> list[Entry]:
             metadata=source.metadata,
         )
         log.info("%s, %s: classifying %d test images", run.name, kind, len(labels))
-        pixels = images.astype(np.float32)
         (probabilities,) = runners.run(conversion.file, target, [pixels])
         on_device = Interpreter(conversion.file).predict(pixels)
         file = f"{run.name.replace('-', '_')}_{kind}.tflite"
