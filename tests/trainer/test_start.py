@@ -56,6 +56,20 @@ def test_the_run_says_the_precision_and_the_file_the_weights(precision, pruned):
     assert all(map(np.array_equal, model.get_weights(), saved.get_weights()))
 
 
+def test_a_network_whose_attention_was_left_out_is_trained_on(tmp_path):
+    images = data.load("digits").train[0][:50]
+    model = built()
+    kernel = model.get_layer("block1_se").excite.kernel
+    kernel.assign(np.abs(kernel.numpy()))  # of ReLU's outputs: its gates are always on
+    smaller = prune(model, images, left_out=1.0)
+    assert "block1_se" not in {layer.name for layer in smaller.layers}
+    smaller.save(tmp_path / "smaller.keras")
+
+    trained_on = start.trained_network(str(tmp_path / "smaller.keras"), like=built())
+
+    assert np.array_equal(trained_on(images), smaller(images))
+
+
 def test_gates_can_be_frozen_from_there_on(pruned):
     like = built(freeze_gates=True)
     model = start.trained_network(str(pruned), like=like)
