@@ -12,6 +12,8 @@ from larq_seresnet._tensorflow import lq, tf
 
 GRADIENTS = ("ste", "cut")
 
+_ABOVE_ROUNDING = 2**-18  # of a sum of terms of about 1, for each of them
+
 
 @tf.keras.utils.register_keras_serializable("larq_seresnet")
 class FMB(tf.keras.layers.Layer):
@@ -105,6 +107,12 @@ class SqueezeExcite(tf.keras.layers.Layer):
 
     With an `input_quantizer` both convolutions see binary inputs, each after a batch norm (there
     is no ReLU then, whose output a sign could not split).
+
+    With kernels of +1 and -1 and float inputs, the terms of a channel's z may cancel each other in
+    many images: of two equal filters of W_0, W_1 adds one and subtracts the other. FMB takes 0 as
+    on, but the last digits of a float sum depend on its order, and so on the processor. So where
+    it binarizes, z is raised by 2^-18 for each term that the convolutions sum up: more than
+    rounding, and too little to matter elsewhere.
 
     A pruned module (`larq_seresnet.prune`) no more has the channels whose gate is 0: its input
     lacks them, and in its output they are zeros.
@@ -207,6 +215,8 @@ class SqueezeExcite(tf.keras.layers.Layer):
         else:
             terms *= pooled.shape[-1]
             z = self.excite(tf.nn.relu(self.squeeze(pooled)))
+            if self.fmb.enabled and self.kernel_quantizer:
+                z += terms * _ABOVE_ROUNDING
         return z * terms**-0.5 if self.scale else z
 
     def gates(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:

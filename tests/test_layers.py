@@ -116,6 +116,34 @@ def test_squeeze_excite_follows_the_equations(gate, fmb, reduction, quantizer):
     np.testing.assert_allclose(output, m[:, None, None] * features.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def cancelling(module):
+    """Let the first channel's terms of z cancel each other: each filter of W_0 is there twice."""
+    filters = module.squeeze.filters // 2
+    random = np.random.default_rng(0)
+    squeeze, excite = module.squeeze.kernel.numpy(), module.excite.kernel.numpy()
+    order = filters + random.permutation(filters)
+    squeeze[..., order] = squeeze[..., :filters]
+    signs = random.choice([-1.0, 1.0], filters)
+    excite[0, 0, :filters, 0], excite[0, 0, order, 0] = signs, -signs
+    module.squeeze.kernel.assign(squeeze)
+    module.excite.kernel.assign(excite)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_a_gate_whose_terms_cancel_is_on_whatever_rounding_says(gate):
+    features = tf.random.normal([1000, 4, 4, 32])
+    layer = SqueezeExcite(1, gate, fmb=True, kernel_quantizer="ste_sign")
+    soft = SqueezeExcite(1, gate, kernel_quantizer="ste_sign")
+    for module in (layer, soft):
+        module.build(features.shape)
+        cancelling(module)
+    soft.set_weights(layer.get_weights())
+
+    assert (soft.preactivation(features)[..., 0] < 0).numpy().any()
+    assert (layer.gates(features)[..., 0] == 1).numpy().all()
+    assert (layer.gates(features)[..., 1] != 1).numpy().any()
+
+
 def test_gates_are_computed_in_float32_under_mixed_precision():
     features = feature_map(channels=64)
     exact = SqueezeExcite(fmb=True, kernel_quantizer="ste_sign")

@@ -96,19 +96,32 @@ def _dense(graph: Graph, operator: Operator) -> None:
 
 
 def _scale(graph: Graph, operator: Operator) -> None:
-    """The sign of s * z is the sign of z, where s > 0: kernels of +s and -s become +1 and -1."""
+    """The sign of s * z is the sign of z, where s > 0: kernels of +s and -s become +1 and -1.
+
+    And s * z + b >= 0 is z >= -b / s, where these are one number for all channels.
+    """
     if operator.name == "GREATER_EQUAL" and not is_constant(operator.inputs[1], 0):
         return
     z = operator.inputs[0]
     dense = graph.producer(z, "FULLY_CONNECTED")
-    if not dense or z in graph.outputs or len(graph.consumers(z)) > 1 or any(dense.inputs[2:]):
+    if not dense or z in graph.outputs or len(graph.consumers(z)) > 1:
         return
-    kernel = dense.constant(1)
+    kernel, bias = dense.constant(1), dense.constant(2)
     if kernel is None or not kernel.all():
         return
     magnitude = np.abs(kernel)
-    if (magnitude == magnitude[:, :1]).all():
-        dense.inputs[1] = Tensor.constant(np.sign(kernel))
+    if (magnitude != magnitude[:, :1]).any() or (bias is None and any(dense.inputs[2:])):
+        return
+    if bias is not None:
+        shift = bias / magnitude[:, 0]
+        if np.ptp(shift) > np.abs(shift).max() * 1e-6:
+            return
+        if operator.name == "GREATER_EQUAL":
+            operator.inputs[1] = Tensor.constant(-shift[0])
+            dense.inputs[2] = None
+        else:
+            dense.inputs[2] = Tensor.constant(shift)
+    dense.inputs[1] = Tensor.constant(np.sign(kernel))
 
 
 def accept_uint8(graph: Graph, low: float, high: float) -> None:

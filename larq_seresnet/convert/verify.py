@@ -23,7 +23,7 @@ import numpy as np
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert import keras_models, signs, writer
-from larq_seresnet.convert.graph import Graph, Tensor
+from larq_seresnet.convert.graph import Graph, Operator, Tensor
 from larq_seresnet.convert.runners import run
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.model_file import ModelFile
@@ -164,7 +164,7 @@ class Reference:
         ties = self._ties(graph, ~agree) if not agree.all() else 0
         deviating = int((~agree).sum()) - ties
         error = float(errors[agree].max(initial=0.0))
-        values = sum(math.prod(x.shape) for x in _decided(graph))
+        values = sum(math.prod(x.shape) for x in _decisions(graph, *signs.DECIDES))
         result = Verification(len(errors), deviating, ties, error, values)
         if deviating > result.may_deviate(binary_activations=True):
             result = replace(result, excused=self._excused(graph, agree))
@@ -188,7 +188,7 @@ class Reference:
     ) -> list[np.ndarray]:
         """What a file of the graph gives that has these outputs, unpacked once for all images."""
         part = replace(graph, outputs=outputs, input_names=[], output_names=[])
-        if not _decided(graph):
+        if not _decisions(graph, *signs.DECIDES):
             file = writer.to_bytes(part)
             with contextlib.suppress(ModelError):
                 file = unpack_constants(ModelFile(file)).data
@@ -218,17 +218,24 @@ class Reference:
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
         given = [x[chosen] for x in self._given]
-        inputs = _gate_inputs(graph)
+        found = self._gates(graph, given)
         if self._rounded is None:
             expected = keras_models.gates(self._model, [x[chosen] for x in self._images])
         else:
-            expected = self._run(self._rounded, _gate_inputs(self._rounded), given)
-        if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in inputs]:
+            expected = self._gates(self._rounded, given)
+        if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in found]:
             return 0
-        found = self._run(graph, inputs, given)
         return sum(
             _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
         )
+
+    def _gates(self, graph: Graph, given: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Of gates, values of which there is one per channel, what is compared with 0."""
+        decisions = _decisions(graph, "GREATER_EQUAL", "LceQuantize")
+        gates = {z: op.constant(1) for z, op in decisions.items() if z.shape[1:-1] == (1, 1)}
+        found = self._run(graph, list(gates), given) if gates else []
+        thresholds = (0 if t is None else t for t in gates.values())
+        return [z - threshold for z, threshold in zip(found, thresholds, strict=True)]
 
 
 def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
@@ -239,15 +246,10 @@ def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
     return False
 
 
-def _gate_inputs(graph: Graph) -> list[Tensor]:
-    """What is compared with 0 for one value per channel."""
-    return [x for x in _decided(graph, "GREATER_EQUAL", "LceQuantize") if x.shape[1:-1] == (1, 1)]
-
-
-def _decided(graph: Graph, *names: str) -> list[Tensor]:
-    """What operators read of which rounding can turn the result; those of these names."""
-    operators = [op for op in graph.operators if op.name in (names or signs.DECIDES)]
-    return [x for op in operators if (x := op.inputs[0]) is not None]
+def _decisions(graph: Graph, *names: str) -> dict[Tensor, Operator]:
+    """What operators of these names read, of which rounding can turn their result."""
+    operators = [op for op in graph.operators if op.name in names]
+    return {x: op for op in operators if (x := op.inputs[0]) is not None}
 
 
 def _before_softmax(graph: Graph, output: Tensor) -> Tensor:

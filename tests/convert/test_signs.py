@@ -97,7 +97,7 @@ def test_all_quantizers_are_found_in_the_file(target, quantizer):
     fold.fold(work)
     exact.keep_signs(work, [], keras_models.norms(model))
     pairs = signs.quantized(work, model)
-    assert len(pairs) == len(verify._decided(work)) == 3
+    assert len(pairs) == len(verify._decisions(work, *signs.DECIDES)) == 3
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -66,8 +66,8 @@ OPERATORS = {
     },
 }
 KIB = {
-    ("float", "lce", 16): 35.9,
-    ("float", "litert", 16): 36.3,
+    ("float", "lce", 16): 36.1,
+    ("float", "litert", 16): 36.5,
     ("binary", "lce", 16): 43.4,
     ("binary", "litert", 16): 44.7,
     ("float", "lce", 64): 405.5,

@@ -18,6 +18,7 @@ from larq_seresnet.convert import (
     writer,
 )
 from larq_seresnet.convert.pack import pack
+from tests.test_layers import cancelling
 
 
 def _flip_one_bit(work):
@@ -105,6 +106,18 @@ def test_only_a_gate_that_is_zero_but_for_rounding_is_a_tie():
     assert verify._is_tie(keras, rounded)
     assert not verify._is_tie(keras, flipped)
     assert not verify._is_tie(keras, keras)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("target", ["lce", "litert"])
+def test_a_gate_whose_terms_cancel_is_no_tie(gate, target, network, pictures):
+    model = network(gate=gate, fmb=True, attention_scale=True)
+    for block in (1, 4):
+        cancelling(model.get_layer(f"block{block}_se"))
+
+    found = run_conversion(model, target, images=pictures).verification
+
+    assert (found.ties, found.deviating) == (0, 0)
 
 
 def test_gates_are_read_out_of_the_file(network, pictures, monkeypatch):

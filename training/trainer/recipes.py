@@ -26,8 +26,8 @@ _BINARY = {"fmb": True, "attention_scale": True, "calibration": 300, **_TEACHER}
 _FULLY_BINARY = {**_BINARY, "activations": "binary"}
 _SHORT = {**_BINARY, "batch_size": 16, "learning_rate": 1e-2}
 
-# Few images: smaller batches, so that an epoch has more steps.
-_SVHN = {"dataset": "svhn_cropped", "epochs": 100, "batch_size": 64}
+# Few images: smaller batches, so that an epoch has more steps, and squares cut out of them.
+_SVHN = {"dataset": "svhn_cropped", "epochs": 200, "batch_size": 64, "cutout": 16}
 _SVHN_BINARY = {**_BINARY, "distill": "runs/svhn-float", **_SVHN}
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -42,7 +42,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "epochs": 120,
         "learning_rate": 2e-2,
     },
-    "svhn-float": {**_FLOAT, **_SVHN},
+    "svhn-float": {**_FLOAT, **_SVHN, "epochs": 150},
     "svhn": _SVHN_BINARY,
     "svhn-fully-binary": {**_SVHN_BINARY, "activations": "binary", "learning_rate": 1e-2},
     # Too few epochs to see an image's crops; soft gates learn faster at first.
