@@ -228,7 +228,7 @@ class _Step:
         else:
             terms *= pooled.shape[1]
             z = functional.linear(functional.relu(functional.linear(pooled, squeeze)), excite)
-            if self.network.binary and described["fmb"]:
+            if self.network.quantized and described["fmb"]:
                 z = z + terms * 2**-18  # as `larq_seresnet.layers.SqueezeExcite`
         z = z * terms**-0.5 if described["attention_scale"] else z
         self.seen.append(z)
