@@ -23,7 +23,7 @@ import numpy as np
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert import keras_models, signs, writer
-from larq_seresnet.convert.graph import Graph, Operator, Tensor
+from larq_seresnet.convert.graph import Graph, Tensor
 from larq_seresnet.convert.runners import run
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.model_file import ModelFile
@@ -164,7 +164,7 @@ class Reference:
         ties = self._ties(graph, ~agree) if not agree.all() else 0
         deviating = int((~agree).sum()) - ties
         error = float(errors[agree].max(initial=0.0))
-        values = sum(math.prod(x.shape) for x in _decisions(graph, *signs.DECIDES))
+        values = sum(math.prod(x.shape) for x, _ in _decisions(graph, *signs.DECIDES))
         result = Verification(len(errors), deviating, ties, error, values)
         if deviating > result.may_deviate(binary_activations=True):
             result = replace(result, excused=self._excused(graph, agree))
@@ -218,12 +218,12 @@ class Reference:
     def _ties(self, graph: Graph, chosen: np.ndarray) -> int:
         """How many of the chosen images have a gate that rounding decides."""
         given = [x[chosen] for x in self._given]
-        found = self._gates(graph, given)
         if self._rounded is None:
             expected = keras_models.gates(self._model, [x[chosen] for x in self._images])
         else:
             expected = self._gates(self._rounded, given)
-        if not expected or [z.shape[1:] for z in expected] != [z.shape[1:] for z in found]:
+        found = self._gates(graph, given) if expected else []
+        if [z.shape[1:] for z in expected] != [z.shape[1:] for z in found]:
             return 0
         return sum(
             _is_tie([z[i] for z in expected], [z[i] for z in found]) for i in range(chosen.sum())
@@ -232,10 +232,9 @@ class Reference:
     def _gates(self, graph: Graph, given: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of gates, values of which there is one per channel, what is compared with 0."""
         decisions = _decisions(graph, "GREATER_EQUAL", "LceQuantize")
-        gates = {z: op.constant(1) for z, op in decisions.items() if z.shape[1:-1] == (1, 1)}
-        found = self._run(graph, list(gates), given) if gates else []
-        thresholds = (0 if t is None else t for t in gates.values())
-        return [z - threshold for z, threshold in zip(found, thresholds, strict=True)]
+        gates = [(z, t) for z, t in decisions if z.shape[1:-1] == (1, 1)]
+        found = self._run(graph, [z for z, _ in gates], given) if gates else []
+        return [z - t for z, (_, t) in zip(found, gates, strict=True)]
 
 
 def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
@@ -246,10 +245,14 @@ def _is_tie(expected: list[np.ndarray], found: list[np.ndarray]) -> bool:
     return False
 
 
-def _decisions(graph: Graph, *names: str) -> dict[Tensor, Operator]:
-    """What operators of these names read, of which rounding can turn their result."""
-    operators = [op for op in graph.operators if op.name in names]
-    return {x: op for op in operators if (x := op.inputs[0]) is not None}
+def _decisions(graph: Graph, *names: str) -> list[tuple[Tensor, np.ndarray | float]]:
+    """What operators of these names read, of which rounding can turn the result, and thresholds."""
+    decisions = []
+    for operator in graph.operators:
+        if operator.name in names and (x := operator.inputs[0]) is not None:
+            threshold = operator.constant(1)
+            decisions.append((x, 0.0 if threshold is None else threshold))
+    return decisions
 
 
 def _before_softmax(graph: Graph, output: Tensor) -> Tensor:
