@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from larq_seresnet.edge.errors import reason
+
 SOURCE = "a run folder of training.fit, a .keras file, or the name of a pretrained network"
 
 
@@ -56,7 +58,7 @@ def run_command(
     try:
         work(args)
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {' '.join(reason(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

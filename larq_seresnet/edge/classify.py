@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from larq_seresnet.edge.errors import ModelError, printable
+from larq_seresnet.edge.errors import ModelError, one_line, printable
 from larq_seresnet.edge.images import ImageError, load_image
 from larq_seresnet.edge.interpreter import Interpreter
 from larq_seresnet.edge.tensors import dequantize
@@ -40,7 +40,7 @@ class Classify:
             try:
                 best = classifier.classify(Path(path))
             except (ImageError, OSError) as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {one_line(error)}", file=sys.stderr)
                 failed = True
                 continue
             results.append({"image": path, "classes": best})

@@ -8,9 +8,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def reason(error: object) -> str:
+    """What an error says; of the system's, the file and what is wrong with it, without a number."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def one_line(error: object) -> str:
     """A message that is never empty and can be printed, whatever a file put into it."""
-    text = printable(" ".join(str(error).split()))
+    text = printable(" ".join(reason(error).split()))
     if not text:
         return f"no reason was given ({type(error).__name__})"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -100,6 +100,7 @@ def test_a_bad_image_does_not_stop_the_others(model, picture, tmp_path, capsys):
     assert len(errors) == 3
     assert all(line.startswith("error: ") for line in errors)
     assert "not a PNG, JPEG, BMP, GIF or WebP image" in errors[0]
+    assert errors[1] == f"error: {tmp_path / 'none.png'}: No such file or directory"
     assert "damaged" in errors[2]
 
 
@@ -186,7 +187,7 @@ def test_info(model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["classify", "missing.tflite", "a.png"], "missing.tflite"),
+        (["classify", "missing.tflite", "a.png"], "error: missing.tflite: No such file or"),
         (["info", __file__], "not a TensorFlow Lite model"),
         (["benchmark", __file__], "not a TensorFlow Lite model"),
         (["classify", "{model}", "{image}", "--top", "0"], "--top must be at least 1"),
