@@ -1,4 +1,4 @@
-"""Writes files whole or not at all."""
+"""Writes files whole or not at all, and knows where those lie that can be made anew."""
 
 import os
 import tempfile
@@ -26,3 +26,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file's content by `replacing` it."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def cache_folder(chosen: str | Path | None = None) -> Path:
+    """The folder of what can be made anew: `chosen`, or `larq-seresnet` in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "larq-seresnet"
+    return Path(chosen or default).expanduser()

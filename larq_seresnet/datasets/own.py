@@ -17,6 +17,7 @@ from larq_seresnet.datasets.listing import Listing
 from larq_seresnet.datasets.store import Index, Store
 from larq_seresnet.edge.errors import printable
 from larq_seresnet.errors import UserError
+from larq_seresnet.files import cache_folder
 
 DEFAULT_SHAPE: Shape = (32, 32, 3)
 _NAMED = 5  # pictures in a message
@@ -205,10 +206,9 @@ def _warn(what: str, names: Sequence[str]) -> None:
 def _cache_folder(
     cache_dir: str | Path | None, name: str, shape: Shape, keeps_pixels: bool
 ) -> Path:
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "larq-seresnet"
     place = place_of(name)
     where = str(place.resolve()) if place else name
     code = hashlib.sha256(os.fsencode(where)).hexdigest()[:12]
     stem = "".join(c if c.isalnum() else "-" for c in (place or Path(name)).name)[:40]
     parts = [stem, code, "x".join(map(str, shape)), *([] if keeps_pixels else ["index"])]
-    return Path(cache_dir or default).expanduser() / "_".join(parts)
+    return cache_folder(cache_dir) / "_".join(parts)

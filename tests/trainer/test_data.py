@@ -17,10 +17,10 @@ def images_of(split):
     return {image.tobytes() for image in split[0]}
 
 
-def training_stream(split, epochs, seed=1, flip=True, batch_size=100, **changes):
+def training_stream(split, epochs, seed=1, flip=True, batch_size=100, distinct=0, **changes):
     augmentation = Augmentation(flip="horizontal" if flip else "none", **changes)
     batches = data.training_batches(
-        split, augmentation, batch_size=batch_size, seed=seed, epochs=epochs
+        split, augmentation, batch_size=batch_size, seed=seed, epochs=epochs, distinct=distinct
     )
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
 
@@ -59,6 +59,14 @@ def test_epochs_differ_in_order_and_augmentation(digits):
     first, second = (training_stream(digits.train, range(i, i + 1)) for i in range(2))
 
     assert not equal(first, second)
+
+
+def test_batches_come_again_after_the_distinct_epochs(digits):
+    stream = training_stream(digits.train, range(5), distinct=2)
+
+    assert equal(stream[:24], training_stream(digits.train, range(2)))
+    assert equal(stream[24:48], stream[:24])
+    assert equal(stream[48:], stream[:12])
 
 
 def test_an_epoch_shows_no_image_twice():

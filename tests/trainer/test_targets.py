@@ -1,4 +1,5 @@
 import json
+import sqlite3
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import tensorflow as tf
 from larq_seresnet import pretrained
 from larq_seresnet.models import SEResNet14
 from training import UserError
-from training.trainer import data, fit, targets
+from training.trainer import answers, data, fit, targets
 from training.trainer.augmentation import Augmentation
 
 CLASSES = 10
@@ -66,7 +67,8 @@ def test_smoothed_labels_give_the_loss_of_keras_label_smoothing(digits):
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_the_teacher_answers_the_augmented_images(digits, teacher, weight, temperature):
     images, labels = next(iter(batches(digits, 0.1)))
-    mixed = targets.distill(batches(digits, 0.1), teacher, weight, temperature)
+    asked = answers.log_probabilities(teacher)
+    mixed = targets.distill(batches(digits, 0.1), asked, weight, temperature)
 
     same_images, found = next(iter(mixed))
 
@@ -75,6 +77,53 @@ def test_the_teacher_answers_the_augmented_images(digits, teacher, weight, tempe
     softened /= softened.sum(axis=1, keepdims=True)
     expected = (1 - weight) * labels + weight * softened
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_teacher_is_asked_once_for_each_batch(digits, teacher, tmp_path):
+    asked = []
+
+    def count(images):
+        asked.append(images)
+        return answers.log_probabilities(teacher)(images)
+
+    def all_answers():
+        known = answers.stored(lambda x: tf.py_function(count, [x], tf.float32), path, CLASSES)
+        return [targets.numpy() for _, targets in targets_of(known)]
+
+    def targets_of(known):
+        return targets.distill(batches(digits), known, 1.0, 2.0)
+
+    path = answers.place(teacher, str(tmp_path / "new"))
+    first = all_answers()
+    assert len(asked) == len(first) == 25
+    again = all_answers()
+    assert len(asked) == 25
+    assert all(map(np.array_equal, first, again))
+    exact = targets_of(answers.log_probabilities(teacher))
+    np.testing.assert_allclose(first, [found for _, found in exact], atol=1e-3)
+
+
+def test_other_weights_have_other_answers(teacher, tmp_path):
+    place = answers.place(teacher, str(tmp_path))
+    teacher.set_weights([2 * weights for weights in teacher.get_weights()])
+
+    assert place != answers.place(teacher, str(tmp_path))
+
+
+def test_answers_that_cannot_be_kept(digits, teacher, tmp_path):
+    path = tmp_path / "answers.sqlite"
+    path.write_bytes(b"no database" * 100)
+    asked = answers.log_probabilities(teacher)
+    with pytest.raises(UserError, match=r"answers\.sqlite, cannot be kept: .* delete it"):
+        answers.stored(asked, path, CLASSES)
+
+    path.unlink()
+    known = answers.stored(asked, path, CLASSES)
+    images, _ = next(iter(batches(digits)))
+    right = known(images)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE answers SET answer = substr(answer, 8)")
+    assert np.array_equal(known(images), right), "a damaged answer was believed"
 
 
 def test_a_teacher_is_a_run_a_file_or_a_name(tmp_path, monkeypatch):
@@ -129,11 +178,11 @@ def test_a_run_with_a_teacher_is_resumed_as_if_nothing_had_happened(tmp_path):
             "8",
         ),
         *("--distill", str(tmp_path / "teacher.keras"), "--distill-weight", "0.5"),
-        *("--label-smoothing", "0.1"),
+        *("--label-smoothing", "0.1", "--distinct-epochs", "2", "--cache-dir", str(tmp_path)),
     ]
 
-    fit.main([*flags, "--epochs", "2", "--out", str(tmp_path / "whole")])
-    for epochs in ("1", "2"):
+    fit.main([*flags, "--epochs", "3", "--out", str(tmp_path / "whole")])
+    for epochs in ("1", "3"):
         tf.keras.backend.clear_session()
         fit.main([*flags, "--epochs", epochs, "--out", str(tmp_path / "resumed")])
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from larq_seresnet.files import cache_folder
 from training import processor
 
 SOURCES = [Path(__file__).with_name(name) for name in ("kernels.cc", "winograd.cc")]
@@ -48,8 +49,7 @@ def library() -> Any:
     command += tf.sysconfig.get_link_flags()
     cpu = " ".join(sorted(processor.features()))
     state = "\n".join([*(x.read_text() for x in SOURCES), *command, tf.version.GIT_VERSION, cpu])
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "larq-seresnet"
-    target = cache / f"kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.so"
+    target = cache_folder() / f"kernels-{hashlib.sha256(state.encode()).hexdigest()[:16]}.so"
     try:
         if not target.exists():
             _compile(command, target)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from training import UserError
-from training.trainer import data, hardware, targets
+from training.trainer import answers, data, hardware, targets
+from training.trainer.answers import Teacher
 from training.trainer.augmentation import Augmentation, Flip
 from training.trainer.config import Config
 
@@ -18,13 +19,13 @@ class Batches:
     Attributes:
         config: Of the run.
         dataset: Its labels are numbers, or, where `config` has soft targets, probabilities.
-        teacher: Gives soft targets; from images to probabilities.
+        teacher: Gives soft targets.
         steps: Batches of an epoch.
     """
 
     config: Config
     dataset: data.Data
-    teacher: tf.keras.Model | None
+    teacher: Teacher | None
     steps: int
 
     @classmethod
@@ -43,8 +44,12 @@ class Batches:
         tf.keras.mixed_precision.set_global_policy(config.precision)
         teacher = None
         if config.distill != "none":
-            teacher = targets.load_teacher(config.distill, config.dataset, dataset.source)
-            teacher = hardware.learner(teacher, config.kernels, config.batch_size)
+            model = targets.load_teacher(config.distill, config.dataset, dataset.source)
+            learner = hardware.learner(model, config.kernels, config.batch_size)
+            teacher = answers.log_probabilities(learner)
+            if config.distinct_epochs:
+                place = answers.place(model, config.cache_dir)
+                teacher = answers.stored(teacher, place, len(dataset.source.labels))
         tf.keras.utils.set_random_seed(config.seed)
         tf.config.experimental.enable_op_determinism()
         if config.soft_targets:
@@ -94,6 +99,7 @@ class Batches:
             batch_size=config.batch_size,
             seed=config.seed,
             epochs=epochs,
+            distinct=config.distinct_epochs,
             worker=worker,
             workers=workers,
         )

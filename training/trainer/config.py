@@ -53,7 +53,9 @@ class Config(Hyperparameters):
     )
     grey: bool = flag(False, "one channel instead of three")
     cache: bool = flag(True, "decode your pictures once, to a file; else whenever they are needed")
-    cache_dir: str | None = flag(None, "where that file lies (default: ~/.cache/larq-seresnet)")
+    cache_dir: str | None = flag(
+        None, "where that file lies, and a teacher's answers (default: ~/.cache/larq-seresnet)"
+    )
     strict: bool = flag(False, "stop at a picture that cannot be read, instead of skipping it")
     data_dir: str | None = flag(
         None, "folder of tensorflow_datasets (default: TFDS_DATA_DIR or ~/tensorflow_datasets)"
@@ -99,6 +101,11 @@ class Config(Hyperparameters):
     )
     distill_weight: float = flag(1.0, "the teacher's share of the targets, the labels' is the rest")
     distill_temperature: float = flag(1.0, "divides the teacher's logits")
+    distinct_epochs: int = flag(
+        0,
+        "after N epochs the same batches come again, and the teacher's answers to them are looked "
+        "up instead of asked for anew, in later runs too (0: all epochs differ)",
+    )
     seed: int = flag(0, "of the weights, the order of the images and their augmentation")
     precision: Precision = flag(
         "auto", "auto: mixed_bfloat16 on CPUs that multiply it (AMX, AVX512-BF16), else float32"
@@ -128,7 +135,11 @@ class Config(Hyperparameters):
         self._normalize()
         ranges: list[tuple[str, Callable[[Any], bool], str]] = [
             ("epochs batch_size fmb_epochs", lambda x: x is None or x >= 1, "at least 1"),
-            ("seed cutout calibration fmb_start freeze_body", lambda x: x >= 0, "0 or more"),
+            (
+                "seed cutout calibration fmb_start freeze_body distinct_epochs",
+                lambda x: x >= 0,
+                "0 or more",
+            ),
             ("padding", lambda x: x is None or x >= 0, "0 or more"),
             ("learning_rate distill_temperature", lambda x: 0 < x < float("inf"), "positive"),
             (
@@ -164,6 +175,10 @@ class Config(Hyperparameters):
             (
                 distills and self.distill == "none",
                 "--distill-weight and --distill-temperature need --distill",
+            ),
+            (
+                self.distinct_epochs and self.distill == "none",
+                "--distinct-epochs needs --distill",
             ),
             (
                 self.calibration and self.distribute != "none",

@@ -66,6 +66,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     epochs: range,
+    distinct: int = 0,
     worker: int = 0,
     workers: int = 1,
 ) -> tf.data.Dataset:
@@ -74,6 +75,8 @@ def training_batches(
     Order and augmentation depend on `seed` and the epoch's number alone, so that a resumed run
     sees what the uninterrupted one would have seen. The last, incomplete batch of an epoch is
     dropped: other images each time.
+
+    After `distinct` epochs, if that is not 0, the same batches come again.
 
     Where several workers share each batch, this is the share of the one with number `worker`.
 
@@ -99,6 +102,8 @@ def training_batches(
         return indices.enumerate().map(batch, num_parallel_calls=tf.data.AUTOTUNE)
 
     epoch_numbers = tf.data.Dataset.range(epochs.start, epochs.stop)
+    if distinct:
+        epoch_numbers = epoch_numbers.map(lambda epoch: epoch % distinct)
     return epoch_numbers.flat_map(epoch_batches).prefetch(tf.data.AUTOTUNE)
 
 

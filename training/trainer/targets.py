@@ -13,6 +13,7 @@ from larq_seresnet import sources
 from larq_seresnet.datasets import Source
 from training import UserError
 from training.trainer import data
+from training.trainer.answers import Teacher
 
 
 def one_hot(dataset: data.Data, smoothing: float) -> data.Data:
@@ -83,7 +84,7 @@ def load_teacher(name: str, dataset: str, source: Source) -> tf.keras.Model:
 
 
 def distill(
-    batches: tf.data.Dataset, teacher: tf.keras.Model, weight: float, temperature: float
+    batches: tf.data.Dataset, teacher: Teacher, weight: float, temperature: float
 ) -> tf.data.Dataset:
     """Mix the teacher's answers to the augmented images into the targets.
 
@@ -93,14 +94,13 @@ def distill(
 
     Args:
         batches: (images, labels as probabilities), and weights where there are some.
-        teacher: From images to probabilities.
+        teacher: From images to the logarithms of probabilities.
         weight: The teacher's share, 0 to 1.
         temperature: Above 1 it makes the teacher less sure.
     """
 
     def mix(images: tf.Tensor, labels: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        log_probabilities = tf.math.log(teacher(images, training=False) + 1e-9)
-        answers = tf.nn.softmax(log_probabilities / temperature)
+        answers = tf.nn.softmax(teacher(images) / temperature)
         return images, (1 - weight) * labels + weight * answers, *weights
 
     return batches.map(mix).prefetch(1)
