@@ -83,15 +83,22 @@ class Hyperparameters:
     @property
     def name(self) -> str:
         """The network's name, by which its files are called; the papers' width goes without."""
-        binary = "_bin" if self.activations == "float" else "_fully_binary"
         width = "" if self.width == Hyperparameters.width else f"_w{self.width}"
-        return f"seresnet14{'' if self.model == 'float' else binary}{width}"
+        if self.model == "float":
+            return f"seresnet14{width}"
+        bits = "bin" if self.activations == "float" else "fully_binary"
+        return f"seresnet14_{bits}{'' if self.fmb else '_no_fmb'}{width}"
 
     @property
     def variant(self) -> dict[str, Any]:
         """Those of the builder's arguments that `name` tells, unless they are its defaults."""
-        chosen = {name: getattr(self, name) for name in ("width", "activations")}
-        return {k: v for k, v in chosen.items() if v != getattr(Hyperparameters, k)}
+        names = ["width", "activations"]
+        without = self.model == "binary" and not self.fmb
+        if without:  # then they change the outputs
+            names += ["gate", "attention_scale"]
+        chosen = {name: getattr(self, name) for name in names}
+        told = {k: v for k, v in chosen.items() if v != getattr(Hyperparameters, k)}
+        return {**told, "fmb": False} if without else told
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -57,8 +57,8 @@ class Pretrained:
     def call(self) -> str:
         """What one writes to get the network, for one of the package's own files."""
         arguments = {**self.architecture.variant, "weights": self.metadata["dataset"]}
-        shown = ", ".join(f"{name}={json.dumps(value)}" for name, value in arguments.items())
-        return f"{self.architecture.builder}({shown})"
+        shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        return f"{self.architecture.builder}({shown})".replace("'", '"')
 
 
 def names() -> list[str]:

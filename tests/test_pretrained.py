@@ -253,6 +253,26 @@ def test_without_fmb_the_scale_changes_the_outputs(tmp_path):
         SEResNet14Bin(width=4, fmb=False, attention_scale=True, weights=path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "call"),
+    [
+        ({"attention_scale": True}, 'attention_scale=True, fmb=False, weights="digits"'),
+        ({"gate": "none"}, 'gate="none", fmb=False, weights="digits"'),
+    ],
+)
+def test_networks_without_fmb_have_weights_of_their_own(arguments, call, folder, images):
+    trained = SEResNet14Bin(fmb=False, **arguments)
+    pretrained.save(folder / f"{trained.name}-digits.npz", trained, METADATA)
+
+    (name,) = pretrained.names()
+    assert name == "seresnet14_bin_no_fmb-digits"
+    assert pretrained.load(name).call == f"SEResNet14Bin({call})"
+    loaded = SEResNet14Bin(fmb=False, weights="digits", **arguments)
+    assert np.array_equal(loaded(images), trained(images))
+    with pytest.raises(ValueError, match=f"only: {name}"):
+        SEResNet14Bin(weights="digits")
+
+
 def test_names_without_a_file_list_those_there_are(folder):
     with pytest.raises(ValueError, match=r"no weights 'cifar10' for seresnet14_bin, only: none"):
         SEResNet14Bin(weights="cifar10")

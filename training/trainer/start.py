@@ -21,7 +21,8 @@ def hyperparameters(source: str, chosen: Mapping[str, Any]) -> dict[str, Any]:
         chosen: The flags, of which "model", "activations" and "width" say which network is meant.
     """
     try:
-        wanted = Hyperparameters(**{x: chosen[x] for x in ("model", "activations", "width")})
+        named = {x: chosen[x] for x in ("model", "activations", "width")}
+        wanted = Hyperparameters(**named, fmb=True)  # those without have names of their own
         found = pretrained.load(source, wanted.name).architecture if _is_name(source) else None
     except (OSError, ValueError):
         return {}  # which is reported when the network is needed
