@@ -114,7 +114,7 @@ def test_answers_that_cannot_be_kept(digits, teacher, tmp_path):
     path = tmp_path / "answers.sqlite"
     path.write_bytes(b"no database" * 100)
     asked = answers.log_probabilities(teacher)
-    with pytest.raises(UserError, match=r"answers\.sqlite, cannot be kept: .* delete it"):
+    with pytest.raises(UserError, match=r"kept in .*answers\.sqlite .*: delete it, or"):
         answers.stored(asked, path, CLASSES)
 
     path.unlink()

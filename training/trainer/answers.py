@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from larq_seresnet.edge.errors import reason
 from larq_seresnet.files import cache_folder
 from training import UserError
 
@@ -44,7 +45,8 @@ def stored(teacher: Teacher, path: Path, classes: int) -> Teacher:
         )
     except (OSError, sqlite3.Error) as error:
         raise UserError(
-            f"the teacher's answers, {path}, cannot be kept: {error}; delete it"
+            f"the teacher's answers cannot be kept in {path} ({reason(error)}): "
+            "delete it, or choose another --cache-dir"
         ) from error
 
     def find(images: np.ndarray) -> np.ndarray:
