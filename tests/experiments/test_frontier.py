@@ -35,6 +35,20 @@ def test_each_network_has_a_row_for_each_of_its_files(network, tmp_path):
     assert (out / "frontier.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize("activations", ["float", "binary"])
+def test_networks_without_fmb_are_points_of_their_own(activations, network):
+    model = SEResNet14Bin(width=4, fmb=False, activations=activations)
+    images = data.load("digits").train[0][:5]
+    found = [kind for kind, *_ in frontier.files(network(model), "digits", images)]
+
+    kinds = ["fully binary"] if activations == "binary" else list(frontier.LINES)[:2]
+    assert found == [f"{kind}, without FMB" for kind in kinds]
+    columns = ["kind", "width", "bytes", "median_ms", "error"]
+    table = pd.DataFrame([(kind, 4, 1000, 1.0, 50.0) for kind in found], columns=columns)
+    drawn = frontier.draw(table, "digits").axes[0].get_legend_handles_labels()[1]
+    assert drawn == found
+
+
 def test_int8_has_no_float_inside(network):
     images = data.load("digits").train[0][:5]
     (_, *_), (kind, width, file) = frontier.files(network(SEResNet14(width=4)), "digits", images)

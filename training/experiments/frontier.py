@@ -8,6 +8,7 @@ error on the test split and the time of an inference on this machine become a ta
 beside published files of others.
 """
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ LINES = {
     "int8": "^--",
     "float32": "v--",
 }
+_WITHOUT = ", without FMB"  # follows the kind of networks with 1-bit weights
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def work(config: FrontierConfig) -> None:
 
 
 def files(name: str, dataset: str, images: np.ndarray) -> Iterator[tuple[str, int, bytes]]:
-    """Kind (of `LINES`), width and content of each file of a network.
+    """Kind (of `LINES`, and whether it is without FMB), width and content of a network's files.
 
     Args:
         name: A pretrained network, the folder of a run, or a .keras file.
@@ -125,10 +127,12 @@ def files(name: str, dataset: str, images: np.ndarray) -> Iterator[tuple[str, in
     network = Architecture.of(source.model)
     if network.model == "binary":
         kind = "1-bit weights" if network.activations == "float" else "fully binary"
-        yield kind, network.width, run_conversion(source.model, "lce", dataset=dataset).file
+        end = "" if network.fmb else _WITHOUT
+        file = run_conversion(source.model, "lce", dataset=dataset).file
+        yield f"{kind}{end}", network.width, file
         if network.activations == "float":
-            quantized = integer.quantize(source.model, images)
-            yield f"{kind}, int8 activations", network.width, writer.to_bytes(quantized.graph)
+            file = writer.to_bytes(integer.quantize(source.model, images).graph)
+            yield f"{kind}, int8 activations{end}", network.width, file
         return
     yield "float32", network.width, run_converter(source.model, "litert")
     yield "int8", network.width, run_converter(source.model, "int8", images)
@@ -169,10 +173,13 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     bytes_axes, time_axes = figure.subplots(1, 2, sharey=True)
     for axes, column, unit in ((bytes_axes, "bytes", 1000), (time_axes, "median_ms", 1)):
-        for number, (kind, line) in enumerate(LINES.items()):
-            points = table[table.kind == kind].sort_values("width")
+        for (number, kind), end in itertools.product(enumerate(LINES), ("", _WITHOUT)):
+            points = table[table.kind == kind + end].sort_values("width")
+            if points.empty:
+                continue
             at = points[column] / unit
-            axes.plot(at, points.error, line, color=f"C{number}", ms=6, label=kind)
+            style = {"color": f"C{number}", "fillstyle": "none" if end else "full"}
+            axes.plot(at, points.error, LINES[kind], ms=6, label=kind + end, **style)
             for x, y, width in zip(at, points.error, points.width, strict=True):
                 axes.annotate(width, (x, y), (5, 4), textcoords="offset points", fontsize=8)
         axes.set(xscale="log")
