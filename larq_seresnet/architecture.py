@@ -92,13 +92,9 @@ class Hyperparameters:
     @property
     def variant(self) -> dict[str, Any]:
         """Those of the builder's arguments that `name` tells, unless they are its defaults."""
-        names = ["width", "activations"]
-        without = self.model == "binary" and not self.fmb
-        if without:  # then they change the outputs
-            names += ["gate", "attention_scale"]
-        chosen = {name: getattr(self, name) for name in names}
+        chosen = {name: getattr(self, name) for name in ("width", "activations")}
         told = {k: v for k, v in chosen.items() if v != getattr(Hyperparameters, k)}
-        return {**told, "fmb": False} if without else told
+        return {**told, "fmb": False} if self.model == "binary" and not self.fmb else told
 
     @property
     def hyperparameters(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Layers are named by depth: `block1_conv1` ... `block6_se`, `dense`, `logits`, `p
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
             mean and variance may be others as well: for fine-tuning on data of your own.
         **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
             blocks, stem, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale,
-            fmb, gradient, classes, input_shape, mean and variance. The last four are by default
-            those of CIFAR-10, or those that belong to `weights`.
+            fmb, gradient, classes, input_shape, mean and variance. What is not given comes with
+            `weights`, of which width, activations and FMB say which are meant by a name.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
@@ -105,9 +106,8 @@ def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.k
         return build(Architecture(**arguments))
     chosen = Architecture(**{k: v for k, v in arguments.items() if k not in OF_THE_DATA})
     trained = pretrained.load(weights, chosen.name)
-    missing = [name for name in OF_THE_DATA if arguments.get(name) is None]
-    belonging = {name: getattr(trained.architecture, name) for name in missing}
-    model = build(Architecture(**{**arguments, **belonging}))
+    given = {k: v for k, v in arguments.items() if v is not None or k not in OF_THE_DATA}
+    model = build(Architecture(**{**asdict(trained.architecture), **given}))
     take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)
     return model
 

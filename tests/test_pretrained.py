@@ -148,7 +148,14 @@ def test_a_changed_weight_does_not_pass_the_checksum(file):
         pretrained.load(file)
 
 
-@pytest.mark.parametrize("suffix", [".npz", ".keras"])
+each_format = pytest.mark.parametrize("suffix", [".npz", ".keras"])
+
+
+def store(model, path):
+    model.save(path) if path.suffix == ".keras" else pretrained.save(path, model, METADATA)
+
+
+@each_format
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -163,8 +170,7 @@ def test_a_changed_weight_does_not_pass_the_checksum(file):
     ids=str,
 )
 def test_arguments_that_contradict_the_weights(arguments, suffix, tmp_path):
-    path, model = tmp_path / f"model{suffix}", SEResNet14Bin(width=4)
-    model.save(path) if suffix == ".keras" else pretrained.save(path, model, METADATA)
+    store(SEResNet14Bin(width=4), path := tmp_path / f"model{suffix}")
 
     with pytest.raises(ValueError, match=f"{next(iter(arguments))}=.* contradicts the weights"):
         SEResNet14Bin(**{"width": 4, **arguments, "weights": path})
@@ -253,24 +259,30 @@ def test_without_fmb_the_scale_changes_the_outputs(tmp_path):
         SEResNet14Bin(width=4, fmb=False, attention_scale=True, weights=path)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "call"),
-    [
-        ({"attention_scale": True}, 'attention_scale=True, fmb=False, weights="digits"'),
-        ({"gate": "none"}, 'gate="none", fmb=False, weights="digits"'),
-    ],
-)
-def test_networks_without_fmb_have_weights_of_their_own(arguments, call, folder, images):
+@pytest.mark.parametrize("arguments", [{"attention_scale": True}, {"gate": "none"}])
+def test_networks_without_fmb_have_weights_of_their_own(arguments, folder, images):
     trained = SEResNet14Bin(fmb=False, **arguments)
     pretrained.save(folder / f"{trained.name}-digits.npz", trained, METADATA)
 
     (name,) = pretrained.names()
     assert name == "seresnet14_bin_no_fmb-digits"
-    assert pretrained.load(name).call == f"SEResNet14Bin({call})"
-    loaded = SEResNet14Bin(fmb=False, weights="digits", **arguments)
+    assert pretrained.load(name).call == 'SEResNet14Bin(fmb=False, weights="digits")'
+    loaded = SEResNet14Bin(fmb=False, weights="digits")
     assert np.array_equal(loaded(images), trained(images))
     with pytest.raises(ValueError, match=f"only: {name}"):
         SEResNet14Bin(weights="digits")
+
+
+@each_format
+def test_what_is_not_given_comes_with_the_weights(suffix, tmp_path, images):
+    own = {"width": 8, "reduction": 2, "gate": "tanh", "attention_scale": True, "blocks": (1, 2)}
+    model = SEResNet14Bin(**own)
+    store(model, path := tmp_path / f"model{suffix}")
+
+    loaded = SEResNet14Bin(weights=path)
+
+    assert Architecture.of(loaded) == Architecture(**own, fmb=True)
+    assert np.array_equal(loaded(images), model(images))
 
 
 def test_names_without_a_file_list_those_there_are(folder):

@@ -6,6 +6,7 @@ import pytest
 
 from larq_seresnet import pretrained
 from larq_seresnet.models import SEResNet14Bin
+from larq_seresnet.prune import prune
 from training.publishing import export
 from training.trainer import data
 
@@ -88,10 +89,12 @@ def test_another_width_is_part_of_the_name(finish, folder):
     assert '`SEResNet14Bin(width=4, weights="digits")`' in (folder / "README.md").read_text()
 
 
-def test_another_network_than_the_builders_default_is_refused(finish, folder):
-    run, _ = finish(reduction=2)
+def test_a_pruned_network_is_refused(finish, folder):
+    run, model = finish(width=4)
+    images = data.load("digits").test[0][:8]
+    prune(model, images, threshold=0.9).save(run / "model.keras")
 
-    with pytest.raises(SystemExit, match="the builder's default network: reduction=1 contradicts"):
+    with pytest.raises(SystemExit, match="cannot be exported: .* those of a pruned network"):
         export.main([str(run)])
     assert not list(folder.glob("*.npz"))
 

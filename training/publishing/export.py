@@ -28,8 +28,7 @@ def export(run: Path) -> Path:
     """Write the weights of a finished run; returns the file's path.
 
     Raises:
-        UserError: The run is not finished, or its network is not what a builder makes by default,
-            which is the one that `weights="..."` means.
+        UserError: The run is not finished, or its network is pruned, which no builder makes.
     """
     if not (run / "results.json").exists():
         raise UserError(f"{run} is no finished run: it has no results.json")
@@ -50,7 +49,7 @@ def export(run: Path) -> Path:
         try:
             model = build(draft)
         except ValueError as error:
-            raise UserError(f"{run} is not the builder's default network: {error}") from error
+            raise UserError(f"{run} cannot be exported: {error}") from error
         print(f"{run}: classifying the test images", flush=True)
         metadata["test_error"] = round(top1_error(model, dataset), 2)
         path = pretrained.FOLDER / f"{model.name}-{dataset}.npz"
@@ -59,10 +58,10 @@ def export(run: Path) -> Path:
 
 
 def build(path: Path) -> tf.keras.Model:
-    """The network of a file of weights, from its builder's default arguments.
+    """The network of a file of weights.
 
     Raises:
-        ValueError: The file's network is another.
+        ValueError: It is pruned.
     """
     found = pretrained.load(path).architecture
     return getattr(models, found.builder)(**found.variant, weights=path)
