@@ -94,7 +94,7 @@ def test_a_pruned_network_is_refused(finish, folder):
     images = data.load("digits").test[0][:8]
     prune(model, images, threshold=0.9).save(run / "model.keras")
 
-    with pytest.raises(SystemExit, match="cannot be exported: .* those of a pruned network"):
+    with pytest.raises(SystemExit, match=r"cannot be exported: .* those of a pruned network"):
         export.main([str(run)])
     assert not list(folder.glob("*.npz"))
 
