@@ -15,7 +15,7 @@ CIFAR10_MEAN = (125.4, 123.0, 113.9)
 CIFAR10_VARIANCE = (3963.0, 3849.0, 4448.0)
 
 # They change how a network learns, or which images it takes, but not what its weights compute.
-_FREE = {"gradient", "input_shape"}
+_FREE = {"gradient", "input_shape", "open_gates"}
 # The standardization and the dense layer, of which the weights between them know nothing.
 _ENDS = {"mean", "variance", "classes"}
 
@@ -54,6 +54,9 @@ class Hyperparameters:
     )
     attention_scale: bool = option(False, "scale the gates' pre-activation, so that none saturates")
     fmb: bool = option(False, "binarize the gates: feature map binarization")
+    open_gates: bool = option(
+        False, "all gates are on at first, and close where that helps; with 1-bit weights"
+    )
     gradient: Literal["ste", "cut"] = option(
         "ste", "gradient through FMB: straight-through, or none as in the paper to the letter"
     )
@@ -141,13 +144,13 @@ class Architecture(Hyperparameters):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The builder's arguments, as JSON has them; `blocks` and `stem` only if not the papers'.
+        """The builder's arguments, as JSON has them; the latest ones only if not the papers'.
 
         So the files from before there was a choice are still written to the byte.
         """
         values = {key: list(x) if isinstance(x, tuple) else x for key, x in asdict(self).items()}
         implied = {"model"} | ({"activations"} if self.model == "float" else set())
-        for name in ("blocks", "stem"):
+        for name in ("blocks", "stem", "open_gates"):
             if getattr(self, name) == getattr(Hyperparameters, name):
                 implied.add(name)
         return {key: value for key, value in values.items() if key not in implied}
@@ -198,6 +201,7 @@ class Architecture(Hyperparameters):
                 gate=attention.get("gate", "none"),
                 attention_scale=attention.get("scale", False),
                 fmb=attention.get("fmb", False),
+                open_gates=attention.get("open_gates", False),
                 gradient=attention.get("gradient", "ste"),
                 classes=dense.units,
                 input_shape=model.input_shape[1:],

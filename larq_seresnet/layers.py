@@ -13,6 +13,7 @@ from larq_seresnet._tensorflow import lq, tf
 GRADIENTS = ("ste", "cut")
 
 _ABOVE_ROUNDING = 2**-18  # of a sum of terms of about 1, for each of them
+_BETA_OF_OPEN_GATES = 2.0  # of what batch norm makes of variance 1: then nearly all signs are +1
 
 
 @tf.keras.utils.register_keras_serializable("larq_seresnet")
@@ -126,6 +127,8 @@ class SqueezeExcite(tf.keras.layers.Layer):
             convolutions sum up, so that gates with 1-bit weights do not start saturated, where
             their gradient is small. Off in P1. It moves no gate across FMB's threshold.
         fmb: Binarize the gate.
+        open_gates: All gates are on at first: the latent weights of W_1 are +1, as far from a flip
+            as they can be, so that a gate closes only for a reason that lasts. Not in the papers.
         gradient: FMB's gradient, "ste" or "cut".
         switchable: As in `FMB`.
         kernel_quantizer: Larq quantizer of both kernels, for instance "ste_sign"; `None` is float.
@@ -146,6 +149,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         fmb: bool = False,
         gradient: str = "ste",
         scale: bool = False,
+        open_gates: bool = False,
         kernel_quantizer: Any = None,
         input_quantizer: Any = None,
         squeeze_filters: int | None = None,
@@ -160,6 +164,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
         self.reduction = reduction
         self.gate = gate
         self.scale = scale
+        self.open_gates = open_gates and kernel_quantizer is not None
         self.fmb = FMB(gate, gradient, fmb, switchable, name="fmb")
         self.kernel_quantizer = float32_quantizer(kernel_quantizer)
         self.input_quantizer = float32_quantizer(input_quantizer)
@@ -177,11 +182,18 @@ class SqueezeExcite(tf.keras.layers.Layer):
                 raise ValueError(f"reduction {self.reduction} does not divide {channels} channels")
             inner = channels // self.reduction
         self.norms = [
-            tf.keras.layers.BatchNormalization(momentum=0.9, dtype="float32", name=f"bn{i}")
-            for i in range(2 if self.input_quantizer else 0)
+            tf.keras.layers.BatchNormalization(
+                momentum=0.9,
+                beta_initializer=tf.keras.initializers.Constant(beta),
+                dtype="float32",
+                name=f"bn{i}",
+            )
+            for i, beta in enumerate((0, _BETA_OF_OPEN_GATES if self.open_gates else 0))
+            if self.input_quantizer
         ]
-        self.squeeze = self._conv(inner, "squeeze", use_bias=self.squeeze_bias)
-        self.excite = self._conv(channels, "excite")
+        drawn = "glorot_normal" if self.kernel_quantizer else "he_normal"
+        self.squeeze = self._conv(inner, "squeeze", drawn, use_bias=self.squeeze_bias)
+        self.excite = self._conv(channels, "excite", "ones" if self.open_gates else drawn)
         for layer, width in zip(
             [self.squeeze, self.excite, *self.norms], (channels, inner) * 2, strict=False
         ):
@@ -189,7 +201,9 @@ class SqueezeExcite(tf.keras.layers.Layer):
                 layer.build((None, 1, 1, width))
         super().build(input_shape)
 
-    def _conv(self, filters: int, name: str, use_bias: bool = False) -> tf.keras.layers.Layer:
+    def _conv(
+        self, filters: int, name: str, initializer: str, use_bias: bool = False
+    ) -> tf.keras.layers.Layer:
         return lq.layers.QuantConv2D(
             filters,
             kernel_size=1,
@@ -197,7 +211,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             kernel_quantizer=float32_quantizer(self.kernel_quantizer),
             kernel_constraint="weight_clip" if self.kernel_quantizer else None,
             input_quantizer=float32_quantizer(self.input_quantizer),
-            kernel_initializer="glorot_normal" if self.kernel_quantizer else "he_normal",
+            kernel_initializer=initializer,
             dtype="float32",
             name=name,
         )
@@ -241,6 +255,7 @@ class SqueezeExcite(tf.keras.layers.Layer):
             "fmb": self.fmb.enabled,
             "gradient": self.fmb.gradient,
             "scale": self.scale,
+            "open_gates": self.open_gates,
             "kernel_quantizer": lq.quantizers.serialize(self.kernel_quantizer),
             "input_quantizer": lq.quantizers.serialize(self.input_quantizer),
             "squeeze_filters": self.squeeze_filters,

@@ -46,8 +46,8 @@ def SEResNet14(  # noqa: N802  (builders are named like classes, as in keras.app
             mean and variance may be others as well: for fine-tuning on data of your own.
         **arguments: Any field of `architecture.Architecture` but `model` and `activations`: width,
             blocks, stem, reduction, gate (also `None`: no squeeze-and-excitation), attention_scale,
-            fmb, gradient, classes, input_shape, mean and variance. What is not given comes with
-            `weights`, of which width, activations and FMB say which are meant by a name.
+            fmb, open_gates, gradient, classes, input_shape, mean and variance. What is not given
+            comes with `weights`; which these are, width, activations and FMB say.
 
     Returns:
         A model from raw pixels, (batch, *input_shape), to probabilities, (batch, classes).
@@ -164,6 +164,7 @@ def build(
             reduction=architecture.reduction,
             gate=architecture.gate,
             scale=architecture.attention_scale,
+            open_gates=architecture.open_gates,
             fmb=architecture.fmb,
             gradient=architecture.gradient,
             kernel_quantizer=kernel.get("kernel_quantizer"),

@@ -20,6 +20,7 @@ OTHER = {
     "gate": "tanh",
     "attention_scale": True,
     "fmb": False,
+    "open_gates": True,
     "gradient": "cut",
     "classes": 3,
     "input_shape": (16, 12, 3),
@@ -60,7 +61,7 @@ def test_weights_of_another_network_are_refused(name, tmp_path):
     arguments = {**SMALL, name: OTHER[name], "weights": tmp_path / "model.npz"}
     arguments.pop("model", None)
     # FMB looks at signs alone; with other classes the dense layer is new.
-    if name in ("gradient", "input_shape", "attention_scale", "classes"):
+    if name in ("gradient", "input_shape", "attention_scale", "open_gates", "classes"):
         builder(**arguments)
         return
     with pytest.raises(ValueError, match=f"{name}=.* contradicts|are those of SEResNet14Bin"):

@@ -168,6 +168,39 @@ def test_binary_squeeze_excite_sees_signs_only():
     assert np.array_equal(z % 2, np.zeros_like(z))  # a sum of 8 values of +-1 is even
 
 
+@pytest.mark.parametrize("input_quantizer", [None, "ste_sign"])
+@pytest.mark.parametrize("reduction", [1, 4])
+def test_open_gates_are_all_on_at_first(input_quantizer, reduction):
+    arguments = {"kernel_quantizer": "ste_sign", "input_quantizer": input_quantizer}
+    features = tf.random.stateless_normal([100, 4, 4, 64], [1, 2])
+
+    def share_on(training, **more):
+        layer = SqueezeExcite(reduction, fmb=True, **arguments, **more)
+        layer(features)
+        return layer.gates(features, training).numpy().mean()
+
+    # With binary inputs batch norm has first to know their statistics.
+    for training in (False, True) if input_quantizer is None else (True,):
+        assert share_on(training, open_gates=True) == 1
+    assert 0.2 < share_on(True) < 0.8
+
+
+def test_open_gates_close_for_a_reason_that_lasts():
+    layer = SqueezeExcite(fmb=True, open_gates=True, kernel_quantizer="ste_sign", scale=True)
+    optimizer, features = tf.keras.optimizers.Adam(0.01), feature_map()
+    for _ in range(300):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(layer(features)[..., 0] ** 2) - tf.reduce_mean(
+                layer(features)[..., 1] ** 2
+            )
+        weights = layer.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+
+    on = layer.gates(features).numpy()[:, 0, 0]
+    assert not on[:, 0].any()
+    assert on[:, 1].all()
+
+
 def test_reduction_must_divide_the_channels():
     with pytest.raises(ValueError, match="reduction 3 does not divide 8 channels"):
         SqueezeExcite(reduction=3)(feature_map())
@@ -179,7 +212,16 @@ def test_reduction_must_divide_the_channels():
     "layer",
     [
         FMB("tanh", "cut", enabled=False, name="a"),
-        SqueezeExcite(2, "hard_tanh", True, "cut", "ste_sign", "ste_sign", name="b"),
+        SqueezeExcite(
+            2,
+            "hard_tanh",
+            True,
+            "cut",
+            open_gates=True,
+            kernel_quantizer="ste_sign",
+            input_quantizer="ste_sign",
+            name="b",
+        ),
         SqueezeExcite(name="c"),
     ],
 )

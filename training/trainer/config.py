@@ -162,6 +162,8 @@ class Config(Hyperparameters):
                 self.fmb_start >= self.epochs,
                 f"--fmb-start must be less than --epochs {self.epochs}",
             ),
+            (self.open_gates and self.model == "float", "--open-gates needs 1-bit weights"),
+            (self.open_gates and not self.fmb, "--open-gates needs --fmb"),
             (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
             (
                 0 < self.freeze_body >= self.epochs,
