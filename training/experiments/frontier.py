@@ -181,7 +181,8 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
             style = {"color": f"C{number}", "fillstyle": "none" if end else "full"}
             axes.plot(at, points.error, LINES[kind], ms=6, label=kind + end, **style)
             for x, y, width in zip(at, points.error, points.width, strict=True):
-                axes.annotate(width, (x, y), (5, 4), textcoords="offset points", fontsize=8)
+                place = (5, -11 if end else 4)
+                axes.annotate(width, (x, y), place, textcoords="offset points", fontsize=8)
         axes.set(xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
@@ -194,7 +195,7 @@ def draw(table: pd.DataFrame, dataset: str) -> Figure:
         bytes_axes.annotate(name.replace("'s ", "'s\n"), (size / 1000, error), **beside)
     bytes_axes.set(xlabel="kB of the file", ylabel=f"top-1 error on {dataset}'s test split (%)")
     time_axes.set(xlabel="ms of an inference, one thread of a PC")
-    bytes_axes.legend(title="width beside each point", fontsize="small")
+    time_axes.legend(title="width beside each point", fontsize="small", loc="upper right")
     return figure
 
 

@@ -34,6 +34,7 @@ FILES = (
     "seresnet14_cifar10_litert",
     "seresnet14_bin_cifar10_litert",
     "seresnet14_bin_cifar10_litert_int8",
+    "seresnet14_bin_no_fmb_cifar10_litert",
     "seresnet14_fully_binary_cifar10_litert",
 )
 SHOWN = 10  # images
