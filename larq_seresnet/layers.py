@@ -127,10 +127,11 @@ class SqueezeExcite(tf.keras.layers.Layer):
             convolutions sum up, so that gates with 1-bit weights do not start saturated, where
             their gradient is small. Off in P1. It moves no gate across FMB's threshold.
         fmb: Binarize the gate.
-        open_gates: All gates are on at first: the latent weights of W_1 are +1, as far from a flip
-            as they can be, so that a gate closes only for a reason that lasts. Not in the papers.
         gradient: FMB's gradient, "ste" or "cut".
         switchable: As in `FMB`.
+        open_gates: With 1-bit kernels, all gates are on at first: the latent weights of W_1 are +1,
+            as far from a flip as they can be, so that a gate closes only for a reason that lasts.
+            Not in the papers.
         kernel_quantizer: Larq quantizer of both kernels, for instance "ste_sign"; `None` is float.
         input_quantizer: Larq quantizer of both convolutions' inputs; `None` is float.
         squeeze_filters: Outputs of W_0, where they are not channels / `reduction`.
@@ -149,13 +150,13 @@ class SqueezeExcite(tf.keras.layers.Layer):
         fmb: bool = False,
         gradient: str = "ste",
         scale: bool = False,
-        open_gates: bool = False,
         kernel_quantizer: Any = None,
         input_quantizer: Any = None,
         squeeze_filters: int | None = None,
         squeeze_bias: bool = False,
         padding: Sequence[int] = (0, 0),
         switchable: bool | None = None,
+        open_gates: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -107,7 +107,11 @@ def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.k
     chosen = Architecture(**{k: v for k, v in arguments.items() if k not in OF_THE_DATA})
     trained = pretrained.load(weights, chosen.name)
     given = {k: v for k, v in arguments.items() if v is not None or k not in OF_THE_DATA}
-    model = build(Architecture(**{**asdict(trained.architecture), **given}))
+    try:
+        wanted = Architecture(**{**asdict(trained.architecture), **given})
+    except ValueError:  # what is given contradicts the rest, as `take_body` says
+        wanted = chosen
+    model = build(wanted)
     take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)
     return model
 

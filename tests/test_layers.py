@@ -212,16 +212,8 @@ def test_reduction_must_divide_the_channels():
     "layer",
     [
         FMB("tanh", "cut", enabled=False, name="a"),
-        SqueezeExcite(
-            2,
-            "hard_tanh",
-            True,
-            "cut",
-            open_gates=True,
-            kernel_quantizer="ste_sign",
-            input_quantizer="ste_sign",
-            name="b",
-        ),
+        SqueezeExcite(2, "hard_tanh", True, "cut", True, "ste_sign", "ste_sign", name="b"),
+        SqueezeExcite(open_gates=True, kernel_quantizer="ste_sign", name="d"),
         SqueezeExcite(name="c"),
     ],
 )

@@ -273,6 +273,13 @@ def test_networks_without_fmb_have_weights_of_their_own(arguments, folder, image
         SEResNet14Bin(weights="digits")
 
 
+def test_what_is_given_is_what_contradicts(tmp_path):
+    pretrained.save(path := tmp_path / "model.npz", SEResNet14Bin(attention_scale=True), METADATA)
+
+    with pytest.raises(ValueError, match="gate='none' contradicts the weights model"):
+        SEResNet14Bin(gate=None, fmb=False, weights=path)
+
+
 @each_format
 def test_what_is_not_given_comes_with_the_weights(suffix, tmp_path, images):
     own = {"width": 8, "reduction": 2, "gate": "tanh", "attention_scale": True, "blocks": (1, 2)}
