@@ -92,6 +92,17 @@ def test_splits_of_their_own(tmp_path, load, names):
     assert sizes(load(tmp_path / "own")) == [8, 4, 6]
 
 
+def test_what_lies_beside_splits_is_no_class(tmp_path, load, caplog):
+    for split, count in (("train", 40), ("test", 6), ("unlabelled", 4)):
+        write_folder(tmp_path / "own", draw(count), ["x", "y"] * (count // 2), split=split)
+    (tmp_path / "own" / "__MACOSX").mkdir()
+
+    data = load(tmp_path / "own")
+    assert data.source.labels == ("x", "y")
+    assert sizes(data)[2] == 6
+    assert "unlabelled (it is none of train, validation, test)" in caplog.text
+
+
 def test_what_has_no_test_split_gets_one(tmp_path, load):
     write_folder(tmp_path / "own", draw(100), ["x", "y"] * 50, split="train")
     write_folder(tmp_path / "own", draw(10), ["x", "y"] * 5, split="val")

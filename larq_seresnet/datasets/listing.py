@@ -21,6 +21,7 @@ _SPLIT_NAMES = {
     "valid": "validation",
     "val": "validation",
     "test": "test",
+    "testing": "test",
 }
 _SHARE = 0.1  # of the pictures, for each split that has to be drawn
 
@@ -135,13 +136,18 @@ def _reason(skipped: list[tuple[str, str]]) -> str:
 
 def _from_folder(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Picture]:
     folders = _folders(root)
-    splits = {path: _SPLIT_NAMES.get(path.name.lower(), "") for path in folders}
-    # A class may be called "train" or "test": a split has classes in it.
-    if "train" in splits.values() and all(
-        split and _folders(path) for path, split in splits.items()
+    splits = {path: _SPLIT_NAMES[x] for path in folders if (x := path.name.lower()) in _SPLIT_NAMES}
+    # A class may be called "train" or "test": splits have classes in them, and nothing beside them
+    # that could be a class of its own, unless there are several.
+    if (
+        "train" in splits.values()
+        and all(map(_folders, splits))
+        and (len(splits) > 1 or len(folders) == 1)
     ):
         classes = [(split, path) for above, split in splits.items() for path in _folders(above)]
-        places = [root, *folders]
+        places = [root, *splits]
+        others = [path.name for path in folders if path not in splits]
+        skipped += [(name, f"it is none of {', '.join(SPLITS)}") for name in others]
     else:
         classes = [("", path) for path in folders]
         places = [root]
