@@ -162,6 +162,16 @@ def test_a_csv_file(photos, load, encoding):
     assert sum(sizes(load(write_csv(photos / "absolute.csv", absolute)))) == 120
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_csv_file_of_a_spreadsheet(photos, load, delimiter):
+    paths = sorted(photos.rglob("*.*"))
+    rows = [["Label", "Path "], *([x.parent.name, f'"{x}"'] for x in paths), ["", ""]]
+    file = photos / "labels.csv"
+    file.write_text("\r\n".join(map(delimiter.join, rows)), encoding="utf-8-sig", newline="")
+
+    assert sum(sizes(load(file))) == len(paths)
+
+
 def test_a_csv_file_with_splits(photos, load):
     paths = sorted(photos.rglob("*.*"))
     kinds = ["train"] * 80 + ["val"] * 20 + ["test"] * 20

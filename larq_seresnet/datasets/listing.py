@@ -190,8 +190,12 @@ def _files(
 
 def _from_csv(file: Path) -> Iterator[Picture]:
     with file.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        missing = {"path", "label"} - set(reader.fieldnames or ())
+        first = lines.readline()
+        lines.seek(0)
+        delimiter = next((x for x in ",;\t" if x in first), ",")  # spreadsheets write all three
+        reader = csv.DictReader(lines, delimiter=delimiter)
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        missing = {"path", "label"} - set(reader.fieldnames)
         if missing:
             raise UserError(
                 f"{file} has no column {' and no column '.join(sorted(missing))}: its first line "
@@ -199,6 +203,8 @@ def _from_csv(file: Path) -> Iterator[Picture]:
             )
         seen = set()
         for row in reader:
+            if not any(row.values()):
+                continue
             picture = _row(row, file, reader.line_num)
             if picture.name in seen:
                 raise UserError(f"{file}, line {reader.line_num}: {row['path']} is there twice")
