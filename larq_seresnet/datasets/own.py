@@ -200,7 +200,7 @@ def _check(
 
 def _warn(what: str, names: Sequence[str]) -> None:
     more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    log.warning("%d %s: %s%s", len(names), what, ", ".join(names[:_NAMED]), more)
+    log.warning("%s (%d): %s%s", what, len(names), ", ".join(names[:_NAMED]), more)
 
 
 def _cache_folder(
