@@ -12,6 +12,7 @@ from larq_seresnet._tensorflow import tf
 from larq_seresnet.architecture import Architecture
 from larq_seresnet.console import silence
 from larq_seresnet.datasets import display_name, load_images
+from larq_seresnet.edge.errors import one_line
 from larq_seresnet.errors import UserError
 
 
@@ -106,6 +107,9 @@ def _run(folder: Path) -> Source:
 
 def _saved_model(path: Path) -> tf.keras.Model:
     try:
-        return tf.keras.models.load_model(path, compile=False)
+        model = tf.keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever a damaged file's contents lead to
-        raise UserError(f"{path} is no readable Keras model") from error
+        raise UserError(f"{path} is no readable model of Keras 2: {one_line(error)}") from error
+    if not isinstance(model, tf.keras.Model):
+        raise UserError(f"{path} has functions alone, as model.export writes it: use model.save")
+    return model

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from larq_seresnet import console
+from larq_seresnet.errors import UserError
 from larq_seresnet.files import write_atomically
 
 
@@ -72,6 +73,8 @@ def _convert(args: argparse.Namespace) -> None:
     log = logging.getLogger("larq_seresnet.convert")
     if not args.out.parent.is_dir():
         raise NotADirectoryError(f"there is no folder {args.out.parent}")
+    if args.out.is_dir() or args.out.resolve() == Path(args.source).resolve():
+        raise UserError(f"--out {args.out} is no new file: name one, such as model.tflite")
     log.info("loading %s", args.source)
     with console.silence():  # TensorFlow talks about GPUs it does not find
         from larq_seresnet import sources

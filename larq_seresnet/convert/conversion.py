@@ -20,7 +20,7 @@ from larq_seresnet.convert import (
     pixels,
     writer,
 )
-from larq_seresnet.convert.graph import Graph, Tensor, parse
+from larq_seresnet.convert.graph import Builtin, Graph, Tensor, parse
 from larq_seresnet.convert.images import verification_images
 from larq_seresnet.convert.pack import Kernel, binary_name, pack
 from larq_seresnet.convert.rounding import FLOAT_WEIGHTS, round_kernels
@@ -163,6 +163,10 @@ def run_conversion(
             "activations of int8 are for the target litert and inputs of float32, and round float "
             "weights themselves"
         )
+    if not lce_check and target != "lce":
+        raise ValueError("lce_check is for the target lce")
+    if examples is not None and not activations:
+        raise ValueError("examples are for activations of int8")
     named, model = model, keras_models.in_float32(model)
     if input_range is None:
         input_range = (metadata or {}).get("input_range")
@@ -201,6 +205,12 @@ def run_conversion(
         return graph
 
     graph = built()
+    names = {operator.name for operator in graph.operators}
+    if unknown := sorted(x for x in names if not hasattr(Builtin, x) and not x.startswith("Lce")):
+        raise ConversionError(
+            f"{converters.NAMES[target]}'s converter writes operators that no interpreter knows "
+            f"({', '.join(unknown)})" + (": convert for litert" if target == "lce" else "")
+        )
     if target == "lce" and lce_check:
         _require_no_groups(model, graph)
     images, kind = verification_images(
@@ -212,7 +222,7 @@ def run_conversion(
         given = [pixels.to_bytes(x, limits) for x in images]
         images = [pixels.from_bytes(x, limits) for x in given]
     runner = "edge" if target == "lce" and not lce_check else target
-    reference = Reference(model, images, runner, given)
+    reference = Reference(model, images, runner, given, graph)
     verification, outputs = reference.compare(graph)
     log.info("%s", verification)
     if not verification.passes(binary):
@@ -221,7 +231,7 @@ def run_conversion(
         raise ConversionError(
             f"the file does not compute what the model computes ({verification}, of which "
             f"{verification.may_deviate(binary)} may); the outputs first differ after: "
-            f"{next(wrong, 'packing')}{_hint(model, verification)}"
+            f"{next(wrong, 'packing')}{_hint(model, verification, limits)}"
         )
 
     change = None
@@ -322,7 +332,7 @@ def _require_no_groups(model: tf.keras.Model, graph: Graph) -> None:
         )
 
 
-def _hint(model: tf.keras.Model, verification: Verification) -> str:
+def _hint(model: tf.keras.Model, verification: Verification, limits: pixels.Range | None) -> str:
     """What to do about outputs that differ, where that is known."""
     if norms := keras_models.uncalibrated(model):
         return (
@@ -335,7 +345,7 @@ def _hint(model: tf.keras.Model, verification: Verification) -> str:
             ". In all of these rounding alone turns signs, as it does in networks that learned "
             "nothing: convert it trained, and verify on images like those it was trained on"
         )
-    return ""
+    return "" if limits else f". It was given 0 to 255; if it is for other values, {pixels.ASK}"
 
 
 def _is_grouped(words: Tensor | None, kernel: Tensor | None) -> bool:

@@ -44,6 +44,12 @@ def run_converter(model: tf.keras.Model, target: str, examples: np.ndarray | Non
         ) from error
 
 
+def loops(model: tf.keras.Model) -> list[str]:
+    """The names of the recurrent layers that become loops."""
+    recurrent = [m for m in model.submodules if isinstance(m, tf.keras.layers.RNN)]
+    return [layer.name for layer in recurrent if not layer.unroll]
+
+
 def _hint(model: tf.keras.Model, target: str) -> str:
     """What to do about a model that a converter does not take, where that is known."""
     recurrent = [m for m in model.submodules if isinstance(m, tf.keras.layers.RNN)]
@@ -53,9 +59,9 @@ def _hint(model: tf.keras.Model, target: str) -> str:
             f" ({', '.join(stateful)} {keep} state from call to call, which a file does not: "
             "build the model with stateful=False)"
         )
-    if target == "lce" and (loops := [layer.name for layer in recurrent if not layer.unroll]):
+    if target == "lce" and (found := loops(model)):
         return (
-            f" (it does not take every loop: build {', '.join(loops)} with unroll=True, or convert "
+            f" (it does not take every loop: build {', '.join(found)} with unroll=True, or convert "
             "for litert)"
         )
     return ""
@@ -90,6 +96,6 @@ def _litert(function: Any, quantize: bool, examples: np.ndarray | None) -> bytes
         if quantize:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if examples is not None:
-            images = examples.astype(np.float32)
+            images = examples.astype(function.inputs[0].dtype.as_numpy_dtype)
             converter.representative_dataset = lambda: ([image[None]] for image in images)
         return converter.convert()

@@ -31,7 +31,7 @@ def verification_images(
     """
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     if images is not None:
-        given = [images] if isinstance(images, np.ndarray) else [np.asarray(x) for x in images]
+        given = [np.asarray(x) for x in ([images] if hasattr(images, "shape") else images)]
         if [x.shape[1:] for x in given] != shapes or not all(map(len, given)):
             found = ", ".join(str(x.shape) for x in given)
             raise ConversionError(f"images of shape {found} do not fit inputs of {shapes}")
@@ -50,12 +50,14 @@ def _images(
         test = load_images("cifar10", count=count)
         if [test.shape[1:]] == shapes:
             return [test], "cifar10"
-    return [_synthetic((count, *shape)) for shape in shapes], "synthetic"
+    arrays = [_synthetic((count, *shape), seed) for seed, shape in enumerate(shapes)]
+    words = [x.input_dim for x in model.submodules if isinstance(x, tf.keras.layers.Embedding)]
+    return [np.floor(x * (min([256, *words]) / 256)) for x in arrays], "synthetic"
 
 
-def _synthetic(shape: tuple[int, ...]) -> np.ndarray:
+def _synthetic(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     """Blurred noise, pixels 0 to 255: neighbours resemble each other as in photographs."""
-    noise = np.random.default_rng(0).normal(size=shape)
+    noise = np.random.default_rng(seed).normal(size=shape)
     for axis in range(1, noise.ndim - 1):
         noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
     spread = noise.std(axis=tuple(range(1, noise.ndim)), keepdims=True)

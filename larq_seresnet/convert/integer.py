@@ -14,11 +14,11 @@ import numpy as np
 
 from larq_seresnet._tensorflow import tf
 from larq_seresnet.convert import keras_models, pixels, writer
-from larq_seresnet.convert.converters import run_converter
+from larq_seresnet.convert.converters import loops, run_converter
 from larq_seresnet.convert.graph import Graph, parse
 from larq_seresnet.convert.pack import Kernel, pack
 from larq_seresnet.convert.runners import run
-from larq_seresnet.convert.verify import Change
+from larq_seresnet.convert.verify import Change, require_finite
 from larq_seresnet.datasets import load_images
 from larq_seresnet.edge.model_file import ModelFile
 from larq_seresnet.edge.unpack import unpack_constants
@@ -48,14 +48,15 @@ class Quantized:
 
         Raises:
             ConversionError: Once its kernels are restored, it is not to the bit what the converter
-                wrote; or the interpreter does not run it.
+                wrote; or the interpreter does not run it, or the model's outputs are not finite.
         """
+        outputs = tf.nest.flatten(model.predict(list(images), verbose=0))
+        require_finite(outputs)
         file = writer.to_bytes(self.graph)
         restored = unpack_constants(ModelFile(file)).data
         pairs = zip(*(run(x, "litert", images) for x in (restored, self.unpacked)), strict=True)
         if not all(np.array_equal(found, expected) for found, expected in pairs):
             raise ConversionError("the file does not restore its kernels")
-        outputs = tf.nest.flatten(model.predict(list(images), verbose=0))
         return Change.between(outputs, run(file, "litert", images))
 
 
@@ -67,16 +68,24 @@ def quantize(model: tf.keras.Model, examples: np.ndarray) -> Quantized:
         examples: Images like those it will be given, (n, *its input's shape), in its range.
 
     Raises:
-        UserError: The model has binary activations or several inputs, or the images do not fit.
+        UserError: The model has binary activations, loops or several inputs, or the images do not
+            fit.
         ConversionError: The converter does not take it.
     """
     if keras_models.has_binary_activations(model):
         raise UserError("int8 is for float activations, and some of this network's are binary")
     if len(model.inputs) != 1:
         raise UserError("activations of int8 are for networks of one input")
+    if found := loops(model):
+        raise UserError(
+            "TensorFlow Lite finds no ranges of int8 within loops: build "
+            f"{', '.join(found)} with unroll=True"
+        )
     shape = tuple(model.inputs[0].shape[1:])
     if examples.shape[1:] != shape or not len(examples):
         raise UserError(f"examples of shape {examples.shape} do not fit inputs of {shape}")
+    if not np.isfinite(examples).all():
+        raise UserError("some of the examples' values are not finite")
     unpacked = run_converter(model, "int8", examples)
     graph = parse(unpacked)
     keras_models.name_outputs(model, graph.outputs)

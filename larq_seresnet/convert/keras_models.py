@@ -1,4 +1,4 @@
-"""What the converter needs of Keras models: float32 copies, logits, gates and batch norms."""
+"""What the converter needs of Keras models: float32 copies, values, gates and batch norms."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from larq_seresnet import attention
 from larq_seresnet._tensorflow import lq, tf
 from larq_seresnet.convert.graph import Tensor
+from larq_seresnet.edge.errors import one_line
 from larq_seresnet.errors import ConversionError
 from larq_seresnet.models import to_float32
 from larq_seresnet.nested import flat
@@ -21,14 +22,26 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
     """The same model flat and under the float32 policy: itself, or a copy with its weights.
 
     Raises:
-        ConversionError: The model has no input shape.
+        ConversionError: It is no model of Keras 2, or has no input shape, or an output for all
+            images together; or a layer cannot be copied.
     """
+    if not isinstance(model, tf.keras.Model):
+        kind = type(model)
+        raise ConversionError(
+            f"not a model of Keras 2, but a {kind.__module__}.{kind.__qualname__}: load it with "
+            "tf.keras.models.load_model, after import larq_seresnet"
+        )
     if not model.inputs:
         raise ConversionError(
             "the model's input shape is not known: build it; wrap a subclassed model, "
             "tf.keras.Model(inputs, model(inputs))"
         )
-    model = flat(model)
+    if alone := [y.name for y in model.outputs if not y.shape.rank]:
+        raise ConversionError(f"{alone[0]} is one number for all images, where a file takes one")
+    try:
+        model = flat(model)
+    except NotImplementedError as error:
+        raise ConversionError(f"a layer cannot be copied: {error}") from error
     layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model
@@ -100,11 +113,6 @@ def uncalibrated(model: tf.keras.Model) -> list[str]:
     ]
 
 
-def logits(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The model's outputs, in front of the softmax where there is one, for all images."""
-    return values(model, [_before_softmax(tensor) for tensor in model.outputs], images)
-
-
 def gates(model: tf.keras.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The pre-activations z of all gates that are binarized, in the order of the layers."""
     modules = [module for module in attention.modules(model) if module.fmb.enabled]
@@ -135,28 +143,24 @@ def norms(model: tf.keras.Model) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def _before_softmax(output: Any) -> Any:
-    layer = output._keras_history.layer
-    if isinstance(layer, tf.keras.layers.Softmax):
-        return layer.input
-    if getattr(layer, "activation", None) is not tf.keras.activations.softmax:
-        return output
-    if isinstance(layer, tf.keras.layers.Activation):
-        return layer.input
-    linear = type(layer).from_config({**layer.get_config(), "activation": "linear"})
-    result = linear(layer.input)
-    linear.set_weights(layer.get_weights())
-    return result
-
-
 def values(
     model: tf.keras.Model, outputs: list[Any], images: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """The values of these tensors of the model, for all images."""
+    """The values of these tensors of the model, for all images.
+
+    Raises:
+        ConversionError: The model does not compute them.
+    """
     part = tf.keras.Model(model.inputs, outputs)
     results = []
     for start in range(0, len(images[0]), _BATCH):
         batch = [tf.constant(x[start : start + _BATCH], tf.float32) for x in images]
-        computed = part(batch if len(batch) > 1 else batch[0], training=False)
+        try:
+            computed = part(batch if len(batch) > 1 else batch[0], training=False)
+        except tf.errors.OpError as error:
+            raise ConversionError(
+                f"the model cannot be tried on these images ({one_line(error)}): give others "
+                "(images=)"
+            ) from error
         results.append([np.asarray(y) for y in tf.nest.flatten(computed)])
     return [np.concatenate(parts) for parts in zip(*results, strict=True)]

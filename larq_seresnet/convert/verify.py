@@ -1,7 +1,8 @@
 """Proves that a file computes what the Keras model computes.
 
-Logits are compared, image by image: the largest difference relative to the largest logit. Two
-things make honest files deviate, and both are counted and never hidden:
+Logits are compared, image by image: the largest difference relative to the largest logit, or to
+that of most images where it is larger, since a single output may be 0 by chance. Two things make
+honest files deviate, and both are counted and never hidden:
 
 - **Ties.** A gate is z >= 0. Keras and the file add the same numbers in different orders, so that
   a z of exactly 0 but for rounding can get different signs. An image is a tie if the first gates
@@ -22,8 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from larq_seresnet._tensorflow import tf
-from larq_seresnet.convert import keras_models, signs, writer
+from larq_seresnet.convert import keras_models, pixels, signs, writer
 from larq_seresnet.convert.graph import Graph, Tensor
+from larq_seresnet.convert.logits import Logits
 from larq_seresnet.convert.runners import run
 from larq_seresnet.edge.errors import ModelError
 from larq_seresnet.edge.model_file import ModelFile
@@ -34,6 +36,7 @@ TOLERANCE = 1e-4
 _MAY_DEVIATE = 0.01  # of the images
 _SIGNS = 100_000  # for each so many; a quarter of that was measured
 _ROUNDING = signs.ROUNDING
+_TINY = float(np.finfo(np.float32).tiny)
 _EXAMPLES = 10  # of images that agree, to see which channels are turned round
 
 
@@ -126,6 +129,7 @@ class Reference:
         images: For each input an array (images, ...).
         target: Whose interpreter runs graphs, as `runners.run` takes it.
         given: The same as the file takes them.
+        graph: What a converter made of the model.
     """
 
     def __init__(
@@ -134,32 +138,33 @@ class Reference:
         images: Sequence[np.ndarray],
         target: str,
         given: Sequence[np.ndarray],
+        graph: Graph,
     ) -> None:
         self._model, self._images, self._target, self._given = model, images, target, given
         self._rounded: Graph | None = None
-        self._logits = keras_models.logits(model, images)
-        if not all(np.isfinite(values).all() for values in self._logits):
-            raise ConversionError("the Keras model's outputs are not finite: nothing to compare")
+        self._ends = Logits(model, graph)
+        self._logits = self._ends.of_model(images)
+        require_finite(self._logits)
 
     def rounded(self, graph: Graph) -> "Reference":
         """What a graph gives whose weights were rounded, to compare other graphs with."""
         reference = copy.copy(self)
         reference._rounded = graph
-        logits = [_before_softmax(graph, output) for output in graph.outputs]
-        reference._logits = self._run(graph, logits, self._given)
+        reference._logits = self._run(graph, self._ends.of_graph(graph), self._given)
         return reference
 
     def change(self, graph: Graph) -> Change:
         """How a graph's outputs, of other weights, differ from the Keras model's."""
-        logits = [_before_softmax(graph, output) for output in graph.outputs]
-        return Change.between(self._logits, self._run(graph, logits, self._given))
+        found = self._run(graph, self._ends.of_graph(graph), self._given)
+        return Change.between(self._logits, found)
 
     def compare(self, graph: Graph) -> tuple[Verification, list[np.ndarray]]:
         """Run the graph on all images; returns its outputs as well."""
-        logits = [_before_softmax(graph, output) for output in graph.outputs]
-        found = self._run(graph, [*graph.outputs, *logits], self._given)
-        outputs, found = found[: len(logits)], found[len(logits) :]
-        errors = np.max(list(map(_relative_errors, self._logits, found)), axis=0)
+        count = len(graph.outputs)
+        wanted = [*graph.outputs, *self._ends.of_graph(graph)]
+        found = self._run(graph, wanted, self._given)
+        outputs, found = found[:count], found[count:]
+        errors = np.max(list(map(_errors, self._logits, found)), axis=0)
         agree = errors <= TOLERANCE
         ties = self._ties(graph, ~agree) if not agree.all() else 0
         deviating = int((~agree).sum()) - ties
@@ -178,7 +183,7 @@ class Reference:
         """
         few = [x[:10] for x in self._given]
         for expected, found in zip(outputs, run(file, self._target, few), strict=True):
-            if _relative_errors(expected[: len(found)], found).max() > TOLERANCE:
+            if _errors(expected[: len(found)], found).max() > TOLERANCE:
                 raise ConversionError(
                     "the file's outputs depend on what else is read out of it, or on who unpacks it"
                 )
@@ -255,14 +260,28 @@ def _decisions(graph: Graph, *names: str) -> list[tuple[Tensor, np.ndarray | flo
     return decisions
 
 
-def _before_softmax(graph: Graph, output: Tensor) -> Tensor:
-    softmax = graph.producer(output, "SOFTMAX")
-    return (softmax and softmax.inputs[0]) or output
+def require_finite(outputs: Sequence[np.ndarray]) -> None:
+    """Refuse a model of which nothing can be compared.
+
+    Raises:
+        ConversionError: Its outputs are infinite, or no numbers.
+    """
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise ConversionError(
+            "the Keras model's outputs are not finite on the images that it is tried on: nothing "
+            f"to compare; give others (images=), or {pixels.ASK}"
+        )
 
 
-def _relative_errors(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """One value per image."""
-    expected = expected.reshape(len(expected), -1)
-    difference = np.abs(expected - found.reshape(expected.shape)).max(axis=1)
-    largest = np.maximum(np.abs(expected).max(axis=1), np.finfo(np.float32).tiny)
+def _errors(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """One value per image, relative to its largest value, or to that of most images."""
+    largest = np.abs(expected.astype(np.float32)).reshape(len(expected), -1).max(axis=1)
+    return _relative_errors(expected, found, float(np.median(largest)))
+
+
+def _relative_errors(expected: np.ndarray, found: np.ndarray, least: float = 0) -> np.ndarray:
+    """One value per image, relative to its largest value, or to `least` where that is more."""
+    expected, found = (x.astype(np.float32).reshape(len(x), -1) for x in (expected, found))
+    difference = np.abs(expected - found).max(axis=1)
+    largest = np.maximum(np.abs(expected).max(axis=1), max(least, _TINY))
     return np.where(np.isfinite(difference), difference / largest, np.inf)

@@ -53,7 +53,10 @@ def test_saved_model_to_file_with_json_report(run, tmp_path, capfd):
         (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "damaged"),
         (lambda run: (run / "model.keras").unlink(), "not finished"),
-        (lambda run: (run / "model.keras").write_bytes(b"PK nothing"), "no readable Keras model"),
+        (
+            lambda run: (run / "model.keras").write_bytes(b"PK nothing"),
+            "no readable model of Keras 2",
+        ),
     ],
 )
 def test_bad_sources_are_one_line_and_leave_no_file(run, tmp_path, capfd, damage, message):
@@ -137,3 +140,19 @@ def test_the_report_tells_what_each_kernel_is_stored_as(tmp_path, capfd):
         ("signs", 1),
         ("last", 32),
     ]
+
+
+@pytest.mark.parametrize("place", ["model.keras", "."])
+def test_no_source_and_no_folder_is_written_over(run, capfd, place):
+    source = run / "model.keras"
+    before = source.read_bytes()
+    assert command.main([str(source), "--target", "litert", "--out", str(run / place)]) == 1
+    assert "is no new file" in capfd.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_an_exported_model_has_no_layers(run, tmp_path, capfd):
+    tf.keras.models.load_model(run / "model.keras").export(tmp_path / "exported")
+    arguments = [str(tmp_path / "exported"), "--target", "litert", "--out", str(tmp_path / "x")]
+    assert command.main(arguments) == 1
+    assert "use model.save" in capfd.readouterr().err

@@ -82,6 +82,15 @@ def test_what_it_cannot_do_is_refused(network, pictures):
         convert(network(), "litert", activations="int8")
     with pytest.raises(ValueError, match="do not fit inputs of"):
         convert(network(), "litert", activations="int8", examples=pictures[:, :16])
+    with pytest.raises(ValueError, match="not finite"):
+        convert(network(), "litert", activations="int8", examples=pictures * np.nan)
+    with pytest.raises(ValueError, match="examples are for activations"):
+        convert(network(), "litert", examples=pictures)
+    with pytest.raises(ValueError, match="lce_check is for the target lce"):
+        convert(network(), "litert", lce_check=False)
+    loop = tf.keras.Sequential([tf.keras.layers.LSTM(4, input_shape=(32, 3))])
+    with pytest.raises(ValueError, match=r"build lstm.* with unroll=True"):
+        convert(loop, "litert", activations="int8", examples=pictures[:, 0])
     binary = network(activations="binary")
     with pytest.raises(ValueError, match="int8 is for float activations"):
         convert(binary, "litert", activations="int8", examples=pictures)

@@ -13,6 +13,7 @@ from larq_seresnet.convert import (
     fold,
     graph,
     keras_models,
+    pixels,
     signs,
     verify,
 )
@@ -106,7 +107,7 @@ def test_a_wrong_kernel_is_not_excused(target):
     images = np.random.default_rng(0).normal(size=(50, 12, 12, 32)).astype(np.float32)
     work = graph.parse(converters.run_converter(model, target))
     fold.fold(work)
-    reference = verify.Reference(model, [images], target, [images])
+    reference = verify.Reference(model, [images], target, [images], work)
     assert reference.compare(work)[0].passes(binary_activations=True)
     readers = [op for op in work.operators if op.name in ("CONV_2D", "LceBconv2d")]
     kernel = readers[1].inputs[1]
@@ -138,6 +139,6 @@ def test_where_rounding_alone_decides_the_error_tells_what_to_do():
         if isinstance(layer, tf.keras.layers.BatchNormalization):
             layer.moving_mean.assign(layer.moving_mean + 0.1)  # as though it had seen images
     rounded = verify.Verification(images=10, deviating=9, ties=0, error=0, signs=1000, excused=9)
-    assert "rounding alone turns signs" in conversion._hint(model, rounded)
+    assert "rounding alone turns signs" in conversion._hint(model, rounded, pixels.BYTES)
     wrong = verify.Verification(images=10, deviating=9, ties=0, error=0, signs=1000, excused=1)
-    assert conversion._hint(model, wrong) == ""
+    assert conversion._hint(model, wrong, pixels.BYTES) == ""
