@@ -34,7 +34,7 @@ def keep_signs(graph: Graph, divisors: Sequence[np.ndarray], norms: Norms) -> No
         divisors: By what the Keras model's `Normalization` layers divide.
         norms: The Keras model's.
     """
-    graph.rewrite(partial(_sum, norms), "CONV_2D", "FULLY_CONNECTED")
+    graph.rewrite(partial(_sum, norms, {}), "CONV_2D", "FULLY_CONNECTED")
     graph.rewrite(partial(_rectified_sum, norms), "CONV_2D")
     graph.rewrite(partial(_binary_sum, norms), "LceBconv2d")
     graph.rewrite(partial(_divide, divisors), "MUL")
@@ -55,8 +55,10 @@ def _unfolded(norms: Norms, bias: np.ndarray, scale: np.ndarray) -> tuple[np.nda
     return bias.astype(np.float64) / scale, scale
 
 
-def _sum(norms: Norms, graph: Graph, operator: Operator) -> None:
-    """sum(s * x) + b is (sum(x) + b / s) * s."""
+def _sum(
+    norms: Norms, signs: dict[Tensor | None, Tensor], graph: Graph, operator: Operator
+) -> None:
+    """sum(s * x) + b is (sum(x) + b / s) * s; layers that are called twice keep one kernel."""
     kernel, bias = operator.constant(1), operator.constant(2)
     if kernel is None or bias is None:
         return
@@ -67,7 +69,8 @@ def _sum(norms: Norms, graph: Graph, operator: Operator) -> None:
         return
     # A bias within the operator would be rounded with each of the sum's terms.
     none = Tensor.constant(np.zeros_like(bias)) if operator.name == "CONV_2D" else None
-    operator.inputs = [operator.inputs[0], Tensor.constant(np.sign(kernel)), none]
+    sign = signs.setdefault(operator.inputs[1], Tensor.constant(np.sign(kernel)))
+    operator.inputs = [operator.inputs[0], sign, none]
     activation = operator.options.fusedActivationFunction
     operator.options.fusedActivationFunction = schema.ActivationFunctionType.NONE
     _then(graph, operator, *_unfolded(norms, bias, scale.ravel()), activation)

@@ -222,3 +222,20 @@ def test_maps_smaller_than_the_kernel(operators, size, kernel, arguments):
     np.testing.assert_allclose(Interpreter(file).predict(images), expected, rtol=1e-5, atol=1e-4)
     assert operators(file)["LceBconv2d"] == 1
     assert ("SUB" in operators(file)) == (size != (3, 3) or bool(arguments))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_layers_that_are_called_twice_are_stored_once(target):
+    layers = [
+        lq.layers.QuantConv2D(64, 3, use_bias=False, **KERNEL),
+        tf.keras.layers.BatchNormalization(),
+        lq.layers.QuantConv2D(64, 3, use_bias=False, **BINARY),
+        tf.keras.layers.GlobalAveragePooling2D(),
+    ]
+    sizes = []
+    for count in (1, 2):
+        inputs = outputs = [tf.keras.Input((8, 8, 64)) for _ in range(count)]
+        for layer in layers:
+            outputs = [layer(x) for x in outputs]
+        sizes.append(len(convert(tf.keras.Model(inputs, outputs), target)))
+    assert sizes[1] - sizes[0] < 64 * 64 * 9 / 8  # a kernel's bits
