@@ -34,27 +34,25 @@ class Logits:
 
     def __init__(self, model: tf.keras.Model, graph: Graph) -> None:
         self._model = model
-        used = {id(x) for node in calls(model) for x in tf.nest.flatten(node.keras_inputs)}
+        read = {id(x) for node in calls(model) for x in tf.nest.flatten(node.keras_inputs)}
         self._tensors: list[Any] = []
         self._activated: list[tf.keras.layers.Layer] = []
         self._functions: list[str] = []  # TFLite's names; empty where none is left out
         for output, result in zip(model.outputs, graph.outputs, strict=True):
             layer, index, _ = output._keras_history
-            node = layer._inbound_nodes[index]
             function = _function(layer)
-            shared = isinstance(layer, _ACTIVATED) and any(
-                id(x) in used for other in layer._inbound_nodes for x in _outputs(other)
-            )
-            if not function or shared or not graph.producer(result, function):
-                self._tensors.append(output)
-                self._functions.append("")
-                continue
-            self._functions.append(function)
-            if isinstance(layer, _ACTIVATED):
+            is_activated = isinstance(layer, _ACTIVATED)
+            given = tf.nest.flatten([node.outputs for node in layer._inbound_nodes])
+            if is_activated and any(id(x) in read for x in given):
+                function = ""  # without it, what else is computed would change
+            if not graph.producer(result, function):
+                function = ""
+            if function and is_activated:
                 self._activated.append(layer)
-                self._tensors.append(output)
-            else:
-                self._tensors.append(tf.nest.flatten(node.keras_inputs)[0])
+            elif function:
+                (output,) = tf.nest.flatten(layer._inbound_nodes[index].keras_inputs)
+            self._tensors.append(output)
+            self._functions.append(function)
 
     def of_model(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Of all images, which are an array (images, ...) for each input."""
@@ -65,8 +63,8 @@ class Logits:
         """The graph's tensors that hold them."""
         found = []
         for output, function in zip(graph.outputs, self._functions, strict=True):
-            producer = graph.producer(output, function) if function else None
-            found.append((producer and producer.inputs[0]) or output)
+            last = graph.producer(output, function)
+            found.append((last and last.inputs[0]) or output)
         return found
 
 
@@ -78,10 +76,6 @@ def _function(layer: tf.keras.layers.Layer) -> str:
     else:  # an operation, or a Lambda
         applied = getattr(layer, "function", None)
     return next((name for name, known in _FUNCTIONS.items() if applied in known), "")
-
-
-def _outputs(node: Any) -> list[Any]:
-    return tf.nest.flatten(node.outputs)
 
 
 @contextlib.contextmanager
