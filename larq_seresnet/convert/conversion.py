@@ -167,6 +167,10 @@ def run_conversion(
         raise ValueError("lce_check is for the target lce")
     if examples is not None and not activations:
         raise ValueError("examples are for activations of int8")
+    try:
+        json.dumps(metadata)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata must be JSON values: {error}") from error
     named, model = model, keras_models.in_float32(model)
     if input_range is None:
         input_range = (metadata or {}).get("input_range")

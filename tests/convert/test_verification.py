@@ -66,6 +66,11 @@ def test_a_wrong_converter_is_found_and_named(network, pictures, monkeypatch):
         convert(network(), "lce", images=pictures)
 
 
+def test_metadata_are_json(network):
+    with pytest.raises(ValueError, match="metadata must be JSON values"):
+        convert(network(), metadata={"labels": np.arange(10)})
+
+
 def test_the_metadata_say_what_was_verified(network, pictures):
     facts = {"labels": ["cat", "dog"], "dataset": "pets", "test_error": 12.5}
     for activations in ("float", "binary"):
