@@ -5,9 +5,11 @@ converted files and `--start-from` all come from the fields below. A new hyperpa
 here, its use in `models.build`, and where `Architecture.of` finds it in a built network.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral
 from typing import Any, Literal, get_args, get_origin
 
 # Of the training split, raw pixels, by channel.
@@ -64,17 +66,17 @@ class Hyperparameters:
     def __post_init__(self) -> None:
         if self.gate is None:  # in Keras code
             object.__setattr__(self, "gate", "none")
-        object.__setattr__(self, "blocks", tuple(self.blocks))
+        self._make_numbers(int, "blocks")
         for item in fields(Hyperparameters):
             choices, value = get_args(item.type), getattr(self, item.name)
             if get_origin(item.type) is Literal and value not in choices:
                 known = ", ".join(map(str, choices))
                 raise ValueError(f"{item.name} must be one of {known}, not {value!r}")
-        _require_positive(width=self.width, reduction=self.reduction)
+        self._require_positive("width", "reduction")
         if not self.blocks:
             raise ValueError("blocks must have a number for each stage, and names none")
-        for count in self.blocks:
-            _require_positive(blocks=count)
+        if min(self.blocks) < 1:
+            raise ValueError(f"blocks must be positive integers, not {self.blocks}")
         if self.width % self.reduction:
             raise ValueError(f"reduction {self.reduction} does not divide the width {self.width}")
         if self.model == "float" and self.activations == "binary":
@@ -82,6 +84,21 @@ class Hyperparameters:
         for name in ("fmb", "attention_scale"):
             if self.gate == "none" and getattr(self, name):
                 raise ValueError(f"{name} needs a gate: gate must not be none")
+
+    def _make_numbers(self, kind: type, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            try:
+                object.__setattr__(self, name, tuple(map(kind, value)))
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} must be numbers, not {value!r}") from error
+
+    def _require_positive(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, not {value!r}")
+            object.__setattr__(self, name, int(value))  # of NumPy, it fits into no JSON
 
     @property
     def name(self) -> str:
@@ -124,13 +141,15 @@ class Architecture(Hyperparameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, kind in (("input_shape", int), ("mean", float), ("variance", float)):
-            object.__setattr__(self, name, tuple(map(kind, getattr(self, name))))
-        _require_positive(classes=self.classes)
-        if len(self.input_shape) != 3:
+        self._make_numbers(int, "input_shape")
+        self._make_numbers(float, "mean", "variance")
+        self._require_positive("classes")
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise ValueError(
                 f"input_shape must be (height, width, channels), not {self.input_shape!r}"
             )
+        if not all(0 <= x < math.inf for x in self.variance):
+            raise ValueError(f"variance must be 0 or more, not {self.variance}")
         if not len(self.mean) == len(self.variance) == self.input_shape[2]:
             raise ValueError(
                 f"mean and variance need a value for each of the {self.input_shape[2]} channels, "
@@ -238,9 +257,3 @@ OF_THE_DATA = tuple(
     item.name for item in fields(Architecture) if item not in fields(Hyperparameters)
 )
 """The fields of an `Architecture` that nobody chooses: they come with the images."""
-
-
-def _require_positive(**arguments: int) -> None:
-    for name, value in arguments.items():
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive integer, not {value!r}")

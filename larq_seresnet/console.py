@@ -38,7 +38,15 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset", metavar="NAME", help="whose images (default: what the model was trained on)"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="only the first N of the images")
+    parser.add_argument(
+        "--images", type=_positive, metavar="N", help="only the first N of the images"
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is no positive number")
+    return int(text)
 
 
 def run_command(

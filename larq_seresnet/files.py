@@ -10,16 +10,24 @@ from pathlib import Path
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` to write to, which is renamed at the end: no reader sees half of it."""
-    descriptor, name = tempfile.mkstemp(path.suffix, f".{path.stem}.", path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    path = path.resolve()  # where a link leads to
+    if path.exists() and not path.is_file():  # as /dev/null
+        yield path
+        return
+    temporary = None
     try:
+        descriptor, name = tempfile.mkstemp(path.suffix, f".{path.stem}.", path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink()
+    except OSError as error:
+        error.filename = str(path)
         raise
+    finally:
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -109,8 +109,9 @@ def _with_weights(weights: str | Path | None, arguments: dict[str, Any]) -> tf.k
     given = {k: v for k, v in arguments.items() if v is not None or k not in OF_THE_DATA}
     try:
         wanted = Architecture(**{**asdict(trained.architecture), **given})
-    except ValueError:  # what is given contradicts the rest, as `take_body` says
-        wanted = chosen
+    except ValueError as error:
+        take_body(build(chosen), trained)  # says what contradicts the weights
+        raise ValueError(f"{error} (what is not given comes with the weights {weights})") from error
     model = build(wanted)
     take_body(model, trained, dense=model.output_shape[-1] == trained.architecture.classes)
     return model

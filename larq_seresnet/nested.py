@@ -20,7 +20,15 @@ def flat(model: tf.keras.Model, without: Collection[str] = ()) -> tf.keras.Model
     Returns:
         A functional model of its own layers, with the same weights, not compiled; `model` itself
         if there is no model in it, and nothing to leave out.
+
+    Raises:
+        ValueError: The model is neither, or not built.
     """
+    if not model.inputs:
+        raise ValueError(
+            "the model's input shape is not known: build it; wrap a subclassed model, "
+            "tf.keras.Model(inputs, model(inputs))"
+        )
     if not without and not any(map(_is_nested, model.layers)):
         return model
     return _Copy(model, without).result()

@@ -116,7 +116,7 @@ def test_the_blocks_are_those_of_each_stage():
     ("arguments", "message"),
     [
         ({"blocks": ()}, "blocks must have a number for each stage"),
-        ({"blocks": (2, 0)}, "blocks must be a positive integer, not 0"),
+        ({"blocks": (2, 0)}, "blocks must be positive integers"),
         ({"model": "ternary"}, "model must be one of binary, float"),
         ({"stem": 3}, "stem must be one of 1, 2, 4, not 3"),
         ({"model": "float", "activations": "binary"}, "binary activations need 1-bit weights"),

@@ -74,5 +74,7 @@ def test_the_summary():
 
 def test_inputs_of_unknown_size():
     model = tf.keras.Sequential([layers.Conv2D(2, 3, input_shape=(None, None, 3))])
+    with pytest.raises(ValueError, match="input shape is not known: build it"):
+        costs(tf.keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match="size of the model's inputs is not known"):
         costs(model)

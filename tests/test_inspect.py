@@ -1,9 +1,11 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 
+from larq_seresnet.files import replacing, write_atomically
 from larq_seresnet.inspect import GateStatistics, __main__, gate_statistics
 from larq_seresnet.models import SEResNet14Bin
 from larq_seresnet.prune import prune
@@ -80,6 +82,35 @@ def test_the_command_gives_a_table_csv_and_a_picture(saved, tmp_path, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["images"] == {"dataset": "digits", "split": "train", "count": 20}
     assert len(content["networks"]["small.keras"]) == 6
+
+
+def test_models_of_the_same_name_are_told_apart(saved, tmp_path, capsys):
+    other = tmp_path / saved.name
+    other.write_bytes(saved.read_bytes())
+
+    arguments = [str(saved), str(other), "--dataset", "digits", "--images", "5", "--json"]
+    assert __main__.main(arguments) == 0
+
+    assert list(json.loads(capsys.readouterr().out)["networks"]) == [str(saved), str(other)]
+
+
+@pytest.mark.parametrize("number", ["-1", "0", "many"])
+def test_a_number_of_images_is_positive(saved, number):
+    with pytest.raises(SystemExit):
+        __main__.main([str(saved), "--dataset", "digits", "--images", number])
+
+
+def test_files_are_replaced_whole(tmp_path):
+    file, link = tmp_path / "file", tmp_path / "link"
+    link.symlink_to(file)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert file.read_bytes() == b"new"
+    os.mkfifo(pipe := tmp_path / "pipe")
+    with replacing(pipe) as written:
+        assert written == pipe
+    with pytest.raises(OSError, match="nowhere"):
+        write_atomically(tmp_path / "nowhere" / "file", b"")
 
 
 @pytest.mark.parametrize(

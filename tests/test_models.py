@@ -169,6 +169,12 @@ def test_importing_the_package_is_light(python):
         ({"input_shape": (32, 32)}, "input_shape must be"),
         ({"activations": "ternary"}, "activations must be one of"),
         ({"gate": None}, "fmb needs a gate"),
+        ({"blocks": 2}, "blocks must be numbers, not 2"),
+        ({"mean": 125}, "mean must be numbers, not 125"),
+        ({"input_shape": (None, None, 3)}, "input_shape must be numbers"),
+        ({"input_shape": (0, 32, 3)}, "input_shape must be"),
+        ({"variance": (-1, 1, 1)}, "variance must be 0 or more"),
+        ({"classes": True}, "classes must be a positive integer"),
         ({"mean": (0.0,)}, "mean and variance need a value for each of the 3 channels"),
     ],
 )

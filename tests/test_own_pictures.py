@@ -210,7 +210,7 @@ def test_a_csv_file_with_a_path_twice_or_of_no_text(tmp_path, load):
     with pytest.raises(UserError, match=r"line 3: a.png is there twice"):
         load(file)
     file.write_bytes(b"path,label\n\xff\xfe,x\n")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no text in UTF-8"):
         load(file)
 
 
@@ -454,7 +454,7 @@ def test_a_data_set_of_a_catalogue(catalogue, load, name):
 def test_a_data_set_that_does_not_fit(catalogue, load, tmp_path):
     with pytest.raises(UserError, match="words has no image, only: "):
         load("words", data_dir=catalogue)
-    with pytest.raises(UserError, match=r"nonsense is not in .*: prepare it"):
+    with pytest.raises(UserError, match=r"nonsense is no folder, .*: prepare it"):
         load("nonsense", data_dir=catalogue)
     with pytest.raises(UserError, match="--no-cache needs pictures in files"):
         load("tiny", data_dir=catalogue, cache=False)

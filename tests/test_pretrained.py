@@ -280,6 +280,25 @@ def test_what_is_given_is_what_contradicts(tmp_path):
         SEResNet14Bin(gate=None, fmb=False, weights=path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 0}, "classes must be a positive integer"),
+        ({"input_shape": (64, 64)}, r"input_shape must be \(height, width, channels\)"),
+        ({"input_shape": (28, 28, 1), "classes": 3}, "each of the 1 channels.* with the weights"),
+        ({"mean": (1, 2), "classes": 3}, "mean and variance need a value"),
+    ],
+)
+def test_what_is_given_and_wrong_is_not_left_out(file, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SEResNet14Bin(width=4, weights=file, **arguments)
+
+
+def test_numbers_may_be_numpys(file):
+    model = SEResNet14Bin(width=np.int64(4), weights=file, classes=np.array([0, 2]).max() + 1)
+    assert model.output_shape == (None, 3)
+
+
 @each_format
 def test_what_is_not_given_comes_with_the_weights(suffix, tmp_path, images):
     own = {"width": 8, "reduction": 2, "gate": "tanh", "attention_scale": True, "blocks": (1, 2)}

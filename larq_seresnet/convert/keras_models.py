@@ -31,17 +31,14 @@ def in_float32(model: tf.keras.Model) -> tf.keras.Model:
             f"not a model of Keras 2, but a {kind.__module__}.{kind.__qualname__}: load it with "
             "tf.keras.models.load_model, after import larq_seresnet"
         )
-    if not model.inputs:
-        raise ConversionError(
-            "the model's input shape is not known: build it; wrap a subclassed model, "
-            "tf.keras.Model(inputs, model(inputs))"
-        )
-    if alone := [y.name for y in model.outputs if not y.shape.rank]:
+    if alone := [y.name for y in model.outputs or () if not y.shape.rank]:
         raise ConversionError(f"{alone[0]} is one number for all images, where a file takes one")
     try:
         model = flat(model)
     except NotImplementedError as error:
-        raise ConversionError(f"a layer cannot be copied: {error}") from error
+        raise ConversionError(f"a layer cannot be copied: {one_line(error)}") from error
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
     layers = [m for m in model.submodules if isinstance(m, tf.keras.layers.Layer)]
     if all(layer.compute_dtype in (None, "float32") for layer in layers if layer.weights):
         return model

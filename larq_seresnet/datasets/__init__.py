@@ -28,7 +28,7 @@ _KNOWN_SPLITS = {"train": "train[:90%]", "validation": "train[90%:]", "test": "t
 
 
 def load(
-    name: str,
+    name: str | Path,
     data_dir: str | Path | None = None,
     *,
     size: tuple[int, int] | None = None,
@@ -56,6 +56,7 @@ def load(
     Raises:
         UserError: The data are missing and cannot be downloaded, or damaged, or too few.
     """
+    name = str(name)
     if name in SOURCES:
         train, validation, test = (read(name, split, data_dir=data_dir) for split in SPLITS)
         return _fitted(Data(SOURCES[name], train, validation, test), size, grey)

@@ -63,7 +63,7 @@ def reported(name: str, data_dir: str | Path | None) -> Iterator[None]:
         raise
     except (OSError, tfds.download.DownloadError, tfds.core.DatasetNotFoundError) as error:
         raise UserError(
-            f"data set {name} is not in {place} and cannot be downloaded "
+            f"{name} is no folder, and no data set of that name is in {place} or can be downloaded "
             f"({_first_line(error)}): {advice}"
         ) from error
     except Exception as error:  # whatever a damaged file makes the parsers raise

@@ -72,7 +72,9 @@ class Listing:
         self.skipped: list[tuple[str, str]] = []
         try:
             found = list(_from_csv(place) if place.is_file() else _from_folder(place, self.skipped))
-        except (OSError, csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise UserError(f"{place} is no text in UTF-8: save it as such") from error
+        except (OSError, csv.Error) as error:
             raise UserError(f"{place} cannot be read: {error}") from error
         drawn = [name for name in SPLITS[1:] if not any(x.split == name for x in found)]
         self._pictures, facts = [], []

@@ -9,6 +9,7 @@ import numpy as np
 
 from larq_seresnet.edge.errors import RuntimeMissingError, one_line
 
+_ORIENTATION = 0x0112  # EXIF's tag
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 
 
@@ -36,14 +37,14 @@ def load_image(path: Path, height: int, width: int, channels: int) -> np.ndarray
         OSError: The file cannot be opened.
         RuntimeMissingError: Pillow is not installed.
     """
-    image_class, operations = _pillow()
+    image_class, _ = _pillow()
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():
             # Pillow warns of images that are suspiciously large, then refuses twice that size.
             warnings.simplefilter("error", image_class.DecompressionBombWarning)
             with image_class.open(io.BytesIO(content), formats=FORMATS) as opened:
-                return fit_image(operations.exif_transpose(opened), height, width, channels)
+                return fit_image(_upright(opened), height, width, channels)
     except image_class.UnidentifiedImageError:
         raise ImageError(f"{path}: not a PNG, JPEG, BMP, GIF or WebP image") from None
     except (image_class.DecompressionBombError, image_class.DecompressionBombWarning):
@@ -78,6 +79,29 @@ def fit_image(image: Any, height: int, width: int, channels: int) -> np.ndarray:
     image = image.convert("RGB" if channels == 3 else "L")
     image = operations.fit(image, (width, height), image_class.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, channels)
+
+
+def _upright(image: Any) -> Any:
+    """The image, turned as the camera says.
+
+    Pillow's `exif_transpose` writes all EXIF data anew, and stops at those that are damaged.
+    """
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises whatever damaged EXIF data lead to
+        return image
+    image_class, _ = _pillow()
+    turns = image_class.Transpose
+    needed = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_270,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_90,
+    }
+    return image.transpose(needed[orientation]) if orientation in needed else image
 
 
 def _pillow() -> tuple[Any, Any]:

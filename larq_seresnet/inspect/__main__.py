@@ -29,9 +29,11 @@ def _inspect(args: argparse.Namespace) -> None:
         from larq_seresnet.inspect import gate_statistics, tables
         from larq_seresnet.sources import load_with_images
     networks = {}
-    for path in args.models:
+    names = [Path(path).name for path in args.models]
+    if len(set(names)) < len(names):
+        names = args.models
+    for name, path in zip(names, args.models, strict=True):
         model, dataset, images = load_with_images(path, args.dataset, args.split, args.images)
-        name = Path(path).name
         with console.Progress(f"{name}: images") as progress:
             networks[name] = gate_statistics(model, images, progress)
     facts = {"dataset": dataset, "split": args.split, "count": len(images)}

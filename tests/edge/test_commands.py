@@ -1,15 +1,16 @@
 import json
 import re
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from larq_seresnet.edge.__main__ import main
-from larq_seresnet.edge.images import ImageError, load_image
+from larq_seresnet.edge.images import ImageError, fit_image, load_image
 from tools.edge.lce_files import Conv, Graph
 from tools.edge.packed_files import classifier, packed_conv
 
@@ -130,6 +131,22 @@ def test_an_image_is_turned_as_its_camera_says(tmp_path):
     pixels = load_image(path, 4, 4, 1)
     assert pixels[0].max() == 0
     assert pixels[3].min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_whatever_else_its_camera_says(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 9, 3), np.uint8)
+    fields = struct.pack("<HHIf", 256, 11, 1, 40.5)  # the width, as the float that it must not be
+    fields += struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + fields + bytes(4)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+
+    good = Image.Exif()
+    good[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "b.png", exif=good)
+    with Image.open(tmp_path / "b.png") as opened:
+        expected = fit_image(ImageOps.exif_transpose(opened), 9, 9, 3)
+    assert np.array_equal(load_image(tmp_path / "a.png", 9, 9, 3), expected)
 
 
 def test_an_image_is_cut_and_not_stretched(tmp_path):

@@ -1,17 +1,21 @@
 import csv
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests.conftest import ROOT
-from training.trainer import fit
+from training import UserError
+from training.trainer import data, fit
 from training.trainer.config import Config
 from training.trainer.run_folder import read_rows
 
@@ -230,6 +234,7 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--weight-decay", "-1"], "--weight-decay must be from 0 to 1"),
         (["--cutout", "-1"], "--cutout must be 0 or more"),
         (["--distill-weight", "0.5"], "need --distill"),
+        (["--dataset", ""], "--dataset is empty"),
         (["--recipe", "worst"], "argument --recipe: invalid choice"),
         (["--model", "float", "--activations", "binary"], "binary activations need 1-bit weights"),
     ],
@@ -241,6 +246,33 @@ def test_bad_flags(arguments, message, capsys, tmp_path):
     assert caught.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_may_be_written_in_many_ways(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("photos", "photos/", "./photos", "photos//"):
+        config = Config(dataset=name, start_from=name)
+        assert (config.dataset, config.start_from) == ("photos/", "photos")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_draft(tmp_path, monkeypatch):
+    def write(path, text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", write)
+    with pytest.raises(SystemExit, match=r"config\.json cannot be written: No space left"):
+        run(tmp_path / "run")
+    assert not list(tmp_path.rglob("draft-*"))
+
+
+def test_what_goes_wrong_in_reading_is_said_as_it_is():
+    def read(number):
+        raise UserError("a picture cannot be read any more")
+
+    numbers = tf.data.Dataset.range(3).map(lambda x: tf.numpy_function(read, [x], tf.int64))
+    with pytest.raises(UserError, match=r"^a picture cannot be read any more$"), data.in_one_line():
+        list(numbers)
 
 
 def test_a_batch_larger_than_the_data(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import sqlite3
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,20 @@ def test_a_teacher_is_a_run_a_file_or_a_name(tmp_path, monkeypatch):
     for name in (str(run), str(run / "model.keras"), "digits"):
         teacher = targets.load_teacher(name, "digits", data.SOURCES["digits"])
         assert np.array_equal(teacher.get_weights()[0], model.get_weights()[0])
+
+
+def test_a_teacher_of_own_pictures(tmp_path):
+    run, photos = tmp_path / "run", tmp_path / "photos"
+    for folder in (run, photos):
+        folder.mkdir()
+    SEResNet14(width=4, classes=2).save(run / "model.keras")
+    facts = {"config": {"dataset": f"{photos}/"}, "labels": ["cat", "dog"]}
+    (run / "config.json").write_text(json.dumps(facts))
+    source = replace(data.SOURCES["cifar10"], labels=("cat", "dog"))
+
+    assert targets.load_teacher(str(run), f"{photos}/", source)
+    with pytest.raises(UserError, match="has learned other classes than those of others/"):
+        targets.load_teacher(str(run), "others/", replace(source, labels=("cat", "fox")))
 
 
 def test_teachers_that_cannot_teach(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The configuration of one training run."""
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ class Config(Hyperparameters):
     padding: int | None = flag(
         None,
         "black pixels on each side of training images, before random crops (default: an eighth of "
-        "the height)",
+        "--size, or 4)",
     )
     color_jitter: float = flag(
         0.0, "change brightness, contrast and saturation by up to this share"
@@ -199,9 +200,13 @@ class Config(Hyperparameters):
                 raise ValueError(f"--size must be N or HxW, from 16 to 512 pixels, not {self.size}")
             height, width = numbers[1], numbers[2] or numbers[1]
             object.__setattr__(self, "size", height if height == width else f"{height}x{width}")
-        folder = Path(self.dataset).expanduser()
-        if folder.is_dir() and self.dataset not in SOURCES:
-            object.__setattr__(self, "dataset", f"{self.dataset.rstrip('/')}/")
+        if not self.dataset:
+            raise ValueError("--dataset is empty: name a folder, a CSV file or a data set")
+        for name in ("dataset", "start_from", "distill"):
+            value = getattr(self, name)
+            if value and value not in SOURCES and (path := Path(value).expanduser()).exists():
+                slash = "/" if name == "dataset" and path.is_dir() else ""
+                object.__setattr__(self, name, os.path.normpath(value) + slash)
         if self.padding == self._default_padding:
             object.__setattr__(self, "padding", None)
 

@@ -30,7 +30,7 @@ def draw(runs: dict[str, list[Row]]) -> Any:
         splits = ("train", "validation", "test") if len(runs) == 1 else ("test",)
         for split in splits:
             errors = [row[f"{split}_error"] for row in log]
-            label = split if len(runs) == 1 else name
+            label = split if len(runs) == 1 else name.replace("$", r"\$")
             (line,) = axes.plot(
                 [row["epoch"] for row in log],
                 errors,
@@ -48,7 +48,8 @@ def draw(runs: dict[str, list[Row]]) -> Any:
                 )
     axes.spines[["top", "right"]].set_visible(False)  # there the last errors are written
     axes.set(xlabel="epoch", ylabel="top-1 error (%)", ylim=(0, None))
-    axes.set_title(next(iter(runs)) if len(runs) == 1 else "top-1 error on the test split")
+    title = next(iter(runs)) if len(runs) == 1 else "top-1 error on the test split"
+    axes.set_title(title, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

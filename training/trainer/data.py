@@ -1,5 +1,8 @@
 """What is trained on: a data set's images, augmented batch by batch."""
 
+import contextlib
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +122,22 @@ def evaluation_batches(split: Split) -> tf.data.Dataset:
     numbers = tf.data.Dataset.from_tensor_slices((np.arange(len(labels)), labels))
     batches = numbers.batch(EVALUATION_BATCH)
     return batches.map(lambda chosen, labels: (_pixels(images, chosen), labels)).prefetch(1)
+
+
+@contextlib.contextmanager
+def in_one_line() -> Iterator[None]:
+    """Give back what TensorFlow makes of a `UserError` while it reads images.
+
+    Raises:
+        UserError: As it was raised there.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"UserError: (.+)", str(error.message))
+        if not found:
+            raise
+        raise UserError(found[1]) from error
 
 
 def _pixels(images: Any, numbers: tf.Tensor) -> tf.Tensor:

@@ -20,7 +20,7 @@ import tensorflow as tf
 from larq_seresnet import costs
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.datasets import Source
-from larq_seresnet.edge.errors import printable
+from larq_seresnet.edge.errors import one_line, printable
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import leave
@@ -64,6 +64,7 @@ def fit(
         group.folder(config.folder) as path,
         RunFolder(path, config.decisive()) as folder,
         group.strategy.scope(),
+        data.in_one_line(),
     ):
         print(f"run folder: {folder.path} ({hardware.describe(config)})", flush=True)
         dataset = dataset or load_data(config)
@@ -222,8 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         results = fit(config, by_class=True)
-    except UserError as error:
-        message = f"training.fit: error: {error}"
+    except (UserError, OSError) as error:
+        message = f"training.fit: error: {one_line(error)}"
         if config.distribute == "multiworker":
             leave(message)
         sys.exit(message)

@@ -213,8 +213,13 @@ class RunFolder:
 
     def _replace(self, target: Path, write: Callable[[Path], Any]) -> None:
         draft = target.with_name(f"draft-{target.name}")
-        write(draft)
-        draft.replace(target)
+        try:
+            write(draft)
+            draft.replace(target)
+        except OSError as error:
+            raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
+        finally:
+            draft.unlink(missing_ok=True)
 
     def _agree(self, config: dict[str, Any]) -> None:
         """Check that the folder's run, if there is one, has the same configuration."""

@@ -61,7 +61,7 @@ def load_teacher(name: str, dataset: str, source: Source) -> tf.keras.Model:
 
     Args:
         name: A run's folder, a saved network, or the data set of a pretrained `SEResNet14`.
-        dataset: Which it must have learned, where that is known.
+        dataset: Whose classes it must have learned, where they are known.
         source: What is known of that data set.
 
     Raises:
@@ -71,9 +71,11 @@ def load_teacher(name: str, dataset: str, source: Source) -> tf.keras.Model:
         found = sources.load(name, "seresnet14")
     except UserError as error:
         raise UserError(f"--distill {name}: {error}") from error
-    learned = found.metadata.get("dataset", dataset)
-    if learned != dataset:
+    learned, labels = (found.metadata.get(key) for key in ("dataset", "labels"))
+    if learned and dataset in data.SOURCES and learned != dataset:
         raise UserError(f"--distill {name} has learned {learned}, not {dataset}")
+    if labels and tuple(labels) != tuple(source.labels):
+        raise UserError(f"--distill {name} has learned other classes than those of {dataset}")
     model = found.model
     if model.output_shape[-1] != len(source.labels):
         raise UserError(f"--distill {name} has {model.output_shape[-1]} classes, {dataset} others")
