@@ -228,6 +228,11 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--attention-scale", "--gate", "none"], "attention_scale needs a gate"),
         (["--open-gates"], "--open-gates needs --fmb"),
         (["--open-gates", "--fmb", "--model", "float"], "--open-gates needs 1-bit weights"),
+        (["--hold-gates", "2", "--fmb"], "--hold-gates needs --open-gates"),
+        (
+            ["--hold-gates", "2", "--fmb", "--open-gates", "--epochs", "2"],
+            "--hold-gates must be less than --epochs 2",
+        ),
         (["--distinct-epochs", "2"], "--distinct-epochs needs --distill"),
         (["--label-smoothing", "1.5"], "--label-smoothing must be from 0 to 1, not 1.5"),
         (["--warmup", "1"], "--warmup must be at least 0 and less than 1"),

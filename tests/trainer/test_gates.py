@@ -94,6 +94,26 @@ def test_frozen_gates_stay_as_they_were_drawn_also_after_a_resumption(resumed):
     assert not np.array_equal(kernel, later_kernel)
 
 
+def test_gates_are_held_open_at_first(tmp_path):
+    arguments = ["--fmb", "--open-gates", "--learning-rate", "0.05", "--out", str(tmp_path / "run")]
+    drawn = []
+
+    class Watch(tf.keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            names = {weight.name: weight.numpy() for weight in self.model.weights}
+            drawn.append({name: x for name, x in names.items() if "_se/" in name})
+
+    flags_of_run = [*QUICK, *arguments, "--hold-gates", "2", "--epochs", "3"]
+    fit.fit(flags.parse(Config, "fit", "", flags_of_run), callbacks=[Watch()])
+
+    assert all(np.array_equal(drawn[0][name], drawn[1][name]) for name in drawn[0])
+    assert not all(np.array_equal(drawn[1][name], drawn[2][name]) for name in drawn[0])
+    rows = read_rows(tmp_path / "run" / "gates.csv")
+    assert all(row["always_open"] == 1 for row in rows if row["epoch"] < 3)
+    saved = tf.keras.models.load_model(tmp_path / "run" / "model.keras")
+    assert all(layer.trainable for layer in saved.layers)
+
+
 def test_a_longer_run_has_no_results_until_it_is_finished(resumed, tmp_path, monkeypatch):
     folder, _, _ = resumed
     shutil.copytree(folder, tmp_path / "run")

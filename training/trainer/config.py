@@ -41,6 +41,9 @@ class Config(Hyperparameters):
     freeze_gates: bool = flag(
         False, "leave the attention's weights as they were drawn: random gates, as a control"
     )
+    hold_gates: int = flag(
+        0, "with --open-gates: for the first N epochs all gates stay on, and learn after them"
+    )
     dataset: str = flag(
         "cifar10",
         "your own pictures: a folder with a folder for each class, or a CSV file with the columns "
@@ -137,7 +140,7 @@ class Config(Hyperparameters):
         ranges: list[tuple[str, Callable[[Any], bool], str]] = [
             ("epochs batch_size fmb_epochs", lambda x: x is None or x >= 1, "at least 1"),
             (
-                "seed cutout calibration fmb_start freeze_body distinct_epochs",
+                "seed cutout calibration fmb_start freeze_body distinct_epochs hold_gates",
                 lambda x: x >= 0,
                 "0 or more",
             ),
@@ -165,6 +168,15 @@ class Config(Hyperparameters):
             ),
             (self.open_gates and self.model == "float", "--open-gates needs 1-bit weights"),
             (self.open_gates and not self.fmb, "--open-gates needs --fmb"),
+            (self.hold_gates and not self.open_gates, "--hold-gates needs --open-gates"),
+            (
+                self.hold_gates and self.activations == "binary",
+                "--hold-gates needs --activations float",
+            ),
+            (
+                0 < self.hold_gates >= self.epochs,
+                f"--hold-gates must be less than --epochs {self.epochs}",
+            ),
             (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
             (
                 0 < self.freeze_body >= self.epochs,

@@ -18,6 +18,7 @@ import pandas as pd
 import tensorflow as tf
 
 from larq_seresnet import costs
+from larq_seresnet.attention import modules
 from larq_seresnet.callbacks import FMBSchedule
 from larq_seresnet.datasets import Source
 from larq_seresnet.edge.errors import one_line, printable
@@ -29,7 +30,7 @@ from training.trainer.batches import Batches
 from training.trainer.calibration import Calibration
 from training.trainer.config import Config
 from training.trainer.distribution import Group, is_chief, join
-from training.trainer.freezing import FreezeBody
+from training.trainer.freezing import Freeze
 from training.trainer.recipes import RECIPES
 from training.trainer.recorder import CalibratedErrors, Recorder, Rows
 from training.trainer.run_folder import RunFolder
@@ -150,7 +151,10 @@ def _train(
     if config.fmb_epochs is not None or config.fmb_start:
         callbacks.append(FMBSchedule(config.fmb_epochs, config.fmb_start))
     if config.freeze_body:
-        callbacks.append(FreezeBody(model, config.freeze_body))
+        body = [layer for layer in model.layers if layer.name != "dense"]
+        callbacks.append(Freeze(body, config.freeze_body))
+    if config.hold_gates:
+        callbacks.append(Freeze(modules(model), config.hold_gates))
     callbacks.append(recorder)
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))

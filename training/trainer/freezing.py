@@ -1,25 +1,23 @@
-"""Trains the last layer alone at first: `--freeze-body N`."""
+"""Holds some layers as they are at first: `--freeze-body N`, `--hold-gates N`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import tensorflow as tf
 
 
-class FreezeBody(tf.keras.callbacks.Callback):
-    """Holds every layer but the dense one as it is, batch norm's statistics too.
+class Freeze(tf.keras.callbacks.Callback):
+    """Holds layers as they are, batch norm's statistics too.
 
     Outside of an epoch nothing is frozen, so that a checkpoint has the state of every weight.
 
     Args:
-        network: Whose layers; the model that is fitted may be another one of the same variables.
+        layers: Of a network; the model that is fitted may be another one of the same variables.
         epochs: For the first so many.
     """
 
-    def __init__(self, network: tf.keras.Model, epochs: int) -> None:
+    def __init__(self, layers: Iterable[tf.keras.layers.Layer], epochs: int) -> None:
         super().__init__()
-        self._layers: Sequence[tf.keras.layers.Layer] = [
-            layer for layer in network.layers if layer.name != "dense" and layer.trainable
-        ]
+        self._layers = [layer for layer in layers if layer.trainable]
         self._epochs = epochs
         self._traced = False  # as if with frozen layers
 
