@@ -124,5 +124,5 @@ def test_what_cannot_be_compared_is_said():
     with pytest.raises(ConversionError, match=r"not finite .*--input-range"):
         convert(huge, "litert")
     gelu = tf.keras.Sequential([LAYERS.Conv2D(4, 3, activation="gelu", input_shape=(6, 6, 3))])
-    with pytest.raises(ConversionError, match=r"no interpreter knows \(Erfc\): convert for litert"):
+    with pytest.raises(ConversionError, match=r"no interpreter knows \(Erfc\): the target litert"):
         convert(gelu, "lce")

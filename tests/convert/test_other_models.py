@@ -122,7 +122,7 @@ def test_what_the_converter_refuses_is_said_in_one_line(target):
     images = tf.keras.Input((8, 8, 1))
     model = tf.keras.Model(images, tf.linalg.inv(tf.squeeze(images, -1)))
     noise = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
-    with pytest.raises(ConversionError, match=r"cannot (convert|run)") as error:
+    with pytest.raises(ConversionError, match=r"cannot convert|no interpreter knows") as error:
         convert(model, target, images=noise)
     assert len(str(error.value).splitlines()) == 1
 
