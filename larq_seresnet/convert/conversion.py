@@ -213,7 +213,8 @@ def run_conversion(
     if unknown := sorted(x for x in names if not hasattr(Builtin, x) and not x.startswith("Lce")):
         raise ConversionError(
             f"{converters.NAMES[target]}'s converter writes operators that no interpreter knows "
-            f"({', '.join(unknown)})" + (": the target litert may do without" if target == "lce" else "")
+            f"({', '.join(unknown)})"
+            + (": the target litert may do without" if target == "lce" else "")
         )
     if target == "lce" and lce_check:
         _require_no_groups(model, graph)
