@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _draw(args: argparse.Namespace) -> None:
     names = [f"{path.stem}_eigencam.png" for path in args.images]
     if len(set(names)) < len(names):
-        raise ValueError("two images have the same name: give them one after the other")
+        raise ValueError("two images have the same name: draw each into its own folder (--out)")
     args.out.mkdir(parents=True, exist_ok=True)
     with console.silence():
         from matplotlib import image as pictures
