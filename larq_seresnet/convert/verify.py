@@ -19,6 +19,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -36,7 +37,6 @@ TOLERANCE = 1e-4
 _MAY_DEVIATE = 0.01  # of the images
 _SIGNS = 100_000  # for each so many; a quarter of that was measured
 _ROUNDING = signs.ROUNDING
-_TINY = float(np.finfo(np.float32).tiny)
 _EXAMPLES = 10  # of images that agree, to see which channels are turned round
 
 
@@ -273,15 +273,16 @@ def require_finite(outputs: Sequence[np.ndarray]) -> None:
         )
 
 
-def _errors(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """One value per image, relative to its largest value, or to that of most images."""
-    largest = np.abs(expected.astype(np.float32)).reshape(len(expected), -1).max(axis=1)
-    return _relative_errors(expected, found, float(np.median(largest)))
-
-
-def _relative_errors(expected: np.ndarray, found: np.ndarray, least: float = 0) -> np.ndarray:
-    """One value per image, relative to its largest value, or to `least` where that is more."""
+def _relative_errors(
+    expected: np.ndarray, found: np.ndarray, *, typical: bool = False
+) -> np.ndarray:
+    """One value per image, relative to its largest; if `typical`, at least to most images'."""
     expected, found = (x.astype(np.float32).reshape(len(x), -1) for x in (expected, found))
     difference = np.abs(expected - found).max(axis=1)
-    largest = np.maximum(np.abs(expected).max(axis=1), max(least, _TINY))
+    largest = np.abs(expected).max(axis=1)
+    least = float(np.median(largest)) if typical else 0.0
+    largest = np.maximum(largest, max(least, float(np.finfo(np.float32).tiny)))
     return np.where(np.isfinite(difference), difference / largest, np.inf)
+
+
+_errors = partial(_relative_errors, typical=True)

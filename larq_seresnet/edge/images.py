@@ -86,6 +86,7 @@ def _upright(image: Any) -> Any:
 
     Pillow's `exif_transpose` writes all EXIF data anew, and stops at those that are damaged.
     """
+    image.load()  # what is damaged in the pixels is no matter of the EXIF data
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow raises whatever damaged EXIF data lead to

@@ -162,10 +162,6 @@ class Config(Hyperparameters):
         for broken, rule in (
             (scheduled and not self.fmb, "--fmb-epochs and --fmb-start need --fmb"),
             (self.fmb_start and self.fmb_epochs, "--fmb-start and --fmb-epochs exclude each other"),
-            (
-                self.fmb_start >= self.epochs,
-                f"--fmb-start must be less than --epochs {self.epochs}",
-            ),
             (self.open_gates and self.model == "float", "--open-gates needs 1-bit weights"),
             (self.open_gates and not self.fmb, "--open-gates needs --fmb"),
             (self.hold_gates and not self.open_gates, "--hold-gates needs --open-gates"),
@@ -173,14 +169,13 @@ class Config(Hyperparameters):
                 self.hold_gates and self.activations == "binary",
                 "--hold-gates needs --activations float",
             ),
-            (
-                0 < self.hold_gates >= self.epochs,
-                f"--hold-gates must be less than --epochs {self.epochs}",
-            ),
             (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
-            (
-                0 < self.freeze_body >= self.epochs,
-                f"--freeze-body must be less than --epochs {self.epochs}",
+            *(
+                (
+                    getattr(self, x) >= self.epochs,
+                    f"{_flag(x)} must be less than --epochs {self.epochs}",
+                )
+                for x in ("fmb_start", "hold_gates", "freeze_body")
             ),
             (self.freeze_gates and self.gate == "none", "--freeze-gates needs a gate"),
             (
