@@ -141,6 +141,17 @@ def test_a_run_cut_off_in_mid_epoch_continues_as_the_uninterrupted_one(kill, fin
     assert same(weights(tmp_path / "run"), weights(finished))
 
 
+def test_ctrl_c_while_tensorflow_is_imported_is_one_line(tmp_path):
+    process = start(tmp_path / "run")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+
+    assert process.returncode
+    assert output == "stopped\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_row_without_its_checkpoint_is_dropped(finished, tmp_path, capsys):
     run(tmp_path, "--epochs", "1", "--schedule", "constant")
     row = (tmp_path / "log.csv").read_text().splitlines()[-1]
@@ -268,7 +279,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_draft(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_text", write)
     with pytest.raises(SystemExit, match=r"config\.json cannot be written: No space left"):
         run(tmp_path / "run")
-    assert not list(tmp_path.rglob("draft-*"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_goes_wrong_in_reading_is_said_as_it_is():

@@ -23,6 +23,7 @@ from typing import Any
 import filelock
 import tensorflow as tf
 
+from larq_seresnet.files import replacing
 from training import UserError
 from training.trainer.config import Config
 
@@ -212,14 +213,11 @@ class RunFolder:
         self._replace(self.path / name, lambda path: figure.savefig(path, dpi=120))
 
     def _replace(self, target: Path, write: Callable[[Path], Any]) -> None:
-        draft = target.with_name(f"draft-{target.name}")
         try:
-            write(draft)
-            draft.replace(target)
+            with replacing(target) as draft:
+                write(draft)
         except OSError as error:
             raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
-        finally:
-            draft.unlink(missing_ok=True)
 
     def _agree(self, config: dict[str, Any]) -> None:
         """Check that the folder's run, if there is one, has the same configuration."""
