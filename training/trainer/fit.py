@@ -25,7 +25,7 @@ from larq_seresnet.edge.errors import one_line, printable
 from larq_seresnet.models import to_float32
 from training import UserError, flags
 from training.command import leave
-from training.trainer import classes, curves, data, gates, hardware, network, start
+from training.trainer import classes, curves, data, fonts, gates, hardware, network, start
 from training.trainer.batches import Batches
 from training.trainer.calibration import Calibration
 from training.trainer.config import Config
@@ -81,7 +81,8 @@ def fit(
         _train(config, group, folder, model, batches, callbacks)
         results, probabilities = evaluate(model, dataset)
         if by_class:
-            classes.save(folder, probabilities, dataset)
+            with fonts.drawing("".join(dataset.source.labels)):
+                classes.save(folder, probabilities, dataset)
         folder.save_results(config.epochs, results)
     return results
 
