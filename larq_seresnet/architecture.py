@@ -55,6 +55,9 @@ class Hyperparameters:
         "sigmoid", "activation of the channel attention; none: no squeeze-and-excitation"
     )
     attention_scale: bool = option(False, "scale the gates' pre-activation, so that none saturates")
+    float_attention: bool = option(
+        False, "float inputs for squeeze-and-excitation in the fully binary network too"
+    )
     fmb: bool = option(False, "binarize the gates: feature map binarization")
     open_gates: bool = option(
         False, "all gates are on at first, and close where that helps; with 1-bit weights"
@@ -81,7 +84,9 @@ class Hyperparameters:
             raise ValueError(f"reduction {self.reduction} does not divide the width {self.width}")
         if self.model == "float" and self.activations == "binary":
             raise ValueError("binary activations need 1-bit weights")
-        for name in ("fmb", "attention_scale"):
+        if self.float_attention and self.activations == "float":
+            raise ValueError("float_attention needs binary activations")
+        for name in ("fmb", "attention_scale", "float_attention"):
             if self.gate == "none" and getattr(self, name):
                 raise ValueError(f"{name} needs a gate: gate must not be none")
 
@@ -169,7 +174,7 @@ class Architecture(Hyperparameters):
         """
         values = {key: list(x) if isinstance(x, tuple) else x for key, x in asdict(self).items()}
         implied = {"model"} | ({"activations"} if self.model == "float" else set())
-        for name in ("blocks", "stem", "open_gates"):
+        for name in ("blocks", "stem", "float_attention", "open_gates"):
             if getattr(self, name) == getattr(Hyperparameters, name):
                 implied.add(name)
         return {key: value for key, value in values.items() if key not in implied}
@@ -210,15 +215,17 @@ class Architecture(Hyperparameters):
             attention = modules[0].get_config() if modules else {}
             convs = [layers[name] for name in layers if re.fullmatch(r"block\d+_conv1", name)]
             filters = [conv.filters for conv in convs]
+            binary = convs[0].input_quantizer is not None
             return cls(
                 model="binary" if first.kernel_quantizer else "float",
-                activations="binary" if convs[0].input_quantizer else "float",
+                activations="binary" if binary else "float",
                 width=first.filters,
                 blocks=tuple(filters.count(count) for count in dict.fromkeys(filters)),
                 stem=first.strides[0] * (2 if "stem_pool" in layers else 1),
                 reduction=attention.get("reduction", 1),
                 gate=attention.get("gate", "none"),
                 attention_scale=attention.get("scale", False),
+                float_attention=binary and bool(modules) and not attention["input_quantizer"],
                 fmb=attention.get("fmb", False),
                 open_gates=attention.get("open_gates", False),
                 gradient=attention.get("gradient", "ste"),

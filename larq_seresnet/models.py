@@ -75,7 +75,8 @@ def SEResNet14Bin(  # noqa: N802
         fmb: Binarize the gates (`layers.FMB`); here the default is true.
         **arguments: As in `SEResNet14`; and `activations`: "float" is the papers' network,
             "binary" the fully binary variant, which Larq Compute Engine speeds up. Its first
-            convolution, shortcuts and dense layer keep float inputs.
+            convolution, shortcuts and dense layer keep float inputs, with `float_attention` the
+            attention too.
 
     Returns:
         As `SEResNet14`.
@@ -97,7 +98,7 @@ def _show_arguments(builder: Callable[..., Any], *hidden: str) -> None:
     builder.__signature__ = inspect.Signature(list(shown.values()))  # type: ignore[attr-defined]
 
 
-_show_arguments(SEResNet14, "model", "activations")
+_show_arguments(SEResNet14, "model", "activations", "float_attention")
 _show_arguments(SEResNet14Bin, "model")
 
 
@@ -173,6 +174,7 @@ def build(
             fmb=architecture.fmb,
             gradient=architecture.gradient,
             kernel_quantizer=kernel.get("kernel_quantizer"),
+            input_quantizer="ste_sign" if binary and not architecture.float_attention else None,
         )
     )
     images = tf.keras.Input(architecture.input_shape, name="images")
@@ -275,7 +277,7 @@ def _binary_block(
     x = tf.keras.layers.Add(name=f"{name}_add1")([x, shortcut])
     y = _norm(_conv(x, filters, 3, binary, name=f"{name}_conv2"), f"{name}_bn2")
     if attention:
-        y = attention(input_quantizer="ste_sign", name=f"{name}_se")(y)
+        y = attention(name=f"{name}_se")(y)
     return tf.keras.layers.Add(name=f"{name}_add2")([x, y])
 
 

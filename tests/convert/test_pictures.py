@@ -16,6 +16,7 @@ KINDS = {
     "1-bit": {"fmb": True},
     "no attention": {"gate": "none"},
     "fully binary": {"activations": "binary", "fmb": True},
+    "float attention": {"activations": "binary", "float_attention": True, "fmb": True},
 }
 LABELS = ["cat", "dog", "neither"]
 CASES = [

@@ -35,9 +35,12 @@ def build(images: np.ndarray, **options):
             {"activations": "binary", "width": 24, "gate": None, "fmb": False},
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            {"activations": "binary", "float_attention": True, "width": 16}, marks=pytest.mark.slow
+        ),
         {"activations": "float", "width": 8},
     ],
-    ids=["binary", "binary-without-se", "weights-only"],
+    ids=["binary", "binary-without-se", "binary-with-float-se", "weights-only"],
 )
 def test_a_network_agrees_with_lce(library, lce_interpreter, options):
     images = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3)).astype(np.float32)

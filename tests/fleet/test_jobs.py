@@ -50,8 +50,8 @@ def test_a_plan_becomes_run_folders(tmp_path, capsys):
             },
             {
                 "name": "pooled",
-                "flags": f"{SMALL} --activations binary",
-                "options": {"grid": 8, "shortcut": "pool", "tail": 0.4, "open_gates": True},
+                "flags": f"{SMALL} --activations binary --float-attention --fmb --open-gates",
+                "options": {"grid": 8, "shortcut": "pool", "tail": 0.4},
             },
         ],
     )

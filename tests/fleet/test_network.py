@@ -22,6 +22,7 @@ NETWORKS = {
     "hard_tanh": {"model": "binary", "gate": "hard_tanh", "attention_scale": True},
     "no attention": {"model": "binary", "gate": "none"},
     "fully binary": {"model": "binary", "activations": "binary"},
+    "float attention": {"model": "binary", "activations": "binary", "float_attention": True},
     "reduction": {"model": "float", "reduction": 4},
     "width 8, one stage more": {"model": "float", "width": 8, "blocks": (1, 2, 1, 1)},
 }

@@ -94,8 +94,17 @@ def test_frozen_gates_stay_as_they_were_drawn_also_after_a_resumption(resumed):
     assert not np.array_equal(kernel, later_kernel)
 
 
-def test_gates_are_held_open_at_first(tmp_path):
-    arguments = ["--fmb", "--open-gates", "--learning-rate", "0.05", "--out", str(tmp_path / "run")]
+@pytest.mark.parametrize("more", [[], ["--activations", "binary", "--float-attention"]])
+def test_gates_are_held_open_at_first(more, tmp_path):
+    arguments = [
+        *more,
+        "--fmb",
+        "--open-gates",
+        "--learning-rate",
+        "0.05",
+        "--out",
+        str(tmp_path / "run"),
+    ]
     drawn = []
 
     class Watch(tf.keras.callbacks.Callback):

@@ -163,6 +163,11 @@ NETWORKS = {
     "no attention": (SEResNet14Bin, {"fmb": False, "gate": None}, "probabilities"),
     # Rounding turns single signs round, after which deeper layers see other inputs.
     "fully binary": (SEResNet14Bin, {"activations": "binary"}, "block1_add2"),
+    "float attention": (
+        SEResNet14Bin,
+        {"activations": "binary", "float_attention": True},
+        "block1_add2",
+    ),
     "wide": (SEResNet14Bin, {"width": 16}, "probabilities"),
     "wide, fully binary": (SEResNet14Bin, {"width": 16, "activations": "binary"}, "block1_add1"),
     "max pool": (SEResNet14Bin, {"stem": 4, **ODD}, "probabilities"),

@@ -25,11 +25,9 @@ OPTIONS: Mapping[str, Any] = {
     # Of the network, which no builder has (yet): only the log of such a run can be collected.
     "float_weights": False,  # fully binary networks: binary activations first, weights later
     "shortcut": "conv",  # "pool": average pool and zeros, without weights
-    "attention_inputs": "binary",  # "float": of a fully binary network's attention
     # Of the training.
     "window": 1.0,  # signs of activations pass the gradient where |x| is at most this
     "gain": 1.0,  # with which the blocks' batch norms start
-    "open_gates": False,  # start with gates that are all on
     "harden": [0.0, 0.0],  # from and until which share of the steps soft gates become steeper,
     "harden_slope": 8.0,  # to so many times the slope; FMB, where it is chosen, comes after that
     "tail": 0.0,  # share of the steps at the end of one-cycle for which the rate falls
@@ -42,7 +40,7 @@ OPTIONS: Mapping[str, Any] = {
 }
 """What a run of a plan may say besides flags of `training.fit`, and what is meant by default."""
 
-_OF_THE_NETWORK = ("float_weights", "shortcut", "attention_inputs")
+_OF_THE_NETWORK = ("float_weights", "shortcut")
 _AS_THEY_ARE = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "schedule", "warmup", "weight_decay"),
     *("fmb_start", "fmb_epochs", "calibration", "calibrated_log", "seed", "start_from"),

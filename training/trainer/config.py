@@ -158,6 +158,7 @@ class Config(Hyperparameters):
                 if not is_right(value := getattr(self, name)):
                     raise ValueError(f"{_flag(name)} must be {wanted}, not {value}")
         scheduled = self.fmb_epochs is not None or self.fmb_start
+        binary_attention = self.activations == "binary" and not self.float_attention
         distills = self.distill_weight != 1 or self.distill_temperature != 1
         for broken, rule in (
             (scheduled and not self.fmb, "--fmb-epochs and --fmb-start need --fmb"),
@@ -166,8 +167,8 @@ class Config(Hyperparameters):
             (self.open_gates and not self.fmb, "--open-gates needs --fmb"),
             (self.hold_gates and not self.open_gates, "--hold-gates needs --open-gates"),
             (
-                self.hold_gates and self.activations == "binary",
-                "--hold-gates needs --activations float",
+                self.hold_gates and binary_attention,
+                "--hold-gates needs --activations float or --float-attention",
             ),
             (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
             *(
@@ -179,8 +180,8 @@ class Config(Hyperparameters):
             ),
             (self.freeze_gates and self.gate == "none", "--freeze-gates needs a gate"),
             (
-                self.freeze_gates and self.activations == "binary",
-                "--freeze-gates needs --activations float",
+                self.freeze_gates and binary_attention,
+                "--freeze-gates needs --activations float or --float-attention",
             ),
             (
                 distills and self.distill == "none",

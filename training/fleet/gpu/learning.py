@@ -326,21 +326,23 @@ def _initial(
     name: str, shape: tuple[int, ...], spec: Mapping[str, Any], random: np.random.Generator
 ) -> np.ndarray:
     """Weights as Keras draws them: Glorot's or He's normal distribution, cut at two deviations."""
+    opened = spec["description"]["open_gates"] and spec["description"]["model"] == "binary"
     if not name.endswith("kernel"):
         value = np.full(shape, float(name.endswith("gamma")), np.float32)
         if name.startswith("block") and name.endswith(("_bn1/gamma", "_bn2/gamma")):
             value *= spec["gain"]
-        if spec["open_gates"] and name.endswith("_se/bn1/beta"):
+        if opened and name.endswith("_se/bn1/beta"):
             value += 2.0
         return value
+    if opened and name.endswith("_se/excite/kernel"):
+        return np.ones(shape, np.float32)
     receptive = math.prod(shape[2:])
     fan_in, fan_out = shape[1] * receptive, shape[0] * receptive
     is_float = spec["description"]["model"] == "float"
     variance = 2 / fan_in if is_float else 2 / (fan_in + fan_out)
     drawn = random.standard_normal(2 * math.prod(shape) + 100)
     drawn = drawn[np.abs(drawn) <= 2][: math.prod(shape)].reshape(shape)
-    value = (drawn * math.sqrt(variance) / 0.87962566103423978).astype(np.float32)
-    return np.abs(value) if spec["open_gates"] and name.endswith("_se/excite/kernel") else value
+    return (drawn * math.sqrt(variance) / 0.87962566103423978).astype(np.float32)
 
 
 def _update(

@@ -95,7 +95,7 @@ class Network:
                     inner = outputs // described["reduction"]
                     yield f"{name}_se/squeeze/kernel", (inner, outputs, 1, 1)
                     yield f"{name}_se/excite/kernel", (outputs, inner, 1, 1)
-                    if self.binary and described["attention_inputs"] == "binary":
+                    if self.binary and not described["float_attention"]:
                         yield from self._norm(f"{name}_se/bn0", outputs)
                         yield from self._norm(f"{name}_se/bn1", inner)
                 inputs = outputs
@@ -222,7 +222,7 @@ class _Step:
             self.kernel(f"{name}/{part}").flatten(1) for part in ("squeeze", "excite")
         )
         terms = excite.shape[1]
-        if self.network.binary and described["attention_inputs"] == "binary":
+        if self.network.binary and not described["float_attention"]:
             squeezed = functional.linear(self.sign(self.norm(pooled, f"{name}/bn0")), squeeze)
             z = functional.linear(self.sign(self.norm(squeezed, f"{name}/bn1")), excite)
         else:
