@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from larq_seresnet.edge.errors import reason
+from larq_seresnet.edge.errors import reason, written_output
 
 SOURCE = "a run folder of training.fit, a .keras file, or the name of a pretrained network"
 
@@ -64,7 +64,10 @@ def run_command(
     for name in ("absl", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        work(args)
+        with written_output():
+            work(args)
+    except BrokenPipeError:  # the reader, like `head`, has seen enough
+        return 141
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {' '.join(reason(error).split())}", file=sys.stderr)
         return 1

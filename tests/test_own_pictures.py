@@ -270,12 +270,12 @@ def test_a_picture_that_cannot_be_read_is_skipped_and_named(photos, load, damage
 
 def test_no_permission(photos, load, monkeypatch):
     closed = next((photos / "cat").iterdir())
-    read, entries = Path.read_bytes, Path.iterdir
+    opens, entries = Path.open, Path.iterdir
 
-    def read_bytes(path):
+    def opened(path, *mode, **options):
         if path == closed:
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path)
+        return opens(path, *mode, **options)
 
     def iterdir(path):
         if path.name == "private":
@@ -283,7 +283,7 @@ def test_no_permission(photos, load, monkeypatch):
         return entries(path)
 
     (photos / "cat" / "private").mkdir()
-    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(Path, "open", opened)
     monkeypatch.setattr(Path, "iterdir", iterdir)
     assert set(load(photos).skipped) == {
         ("cat/private", "Permission denied"),

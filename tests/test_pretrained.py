@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -375,3 +376,11 @@ def test_the_table_tells_how_to_get_each_network(capsys):
     error = pretrained.load("cifar10").metadata["test_error"]
     assert f" {error:.2f} " in line
     assert line.endswith("10,000 of cifar10")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_table_that_cannot_be_written(monkeypatch, capsys):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert pretrained.main([]) == 1
+    assert capsys.readouterr().err == "error: No space left on device\n"

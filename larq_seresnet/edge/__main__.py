@@ -8,7 +8,7 @@ from typing import Any
 
 from larq_seresnet.edge.benchmark import Benchmark
 from larq_seresnet.edge.classify import Classify
-from larq_seresnet.edge.errors import RuntimeMissingError, one_line
+from larq_seresnet.edge.errors import RuntimeMissingError, one_line, written_output
 from larq_seresnet.edge.info import Info
 
 # Each command is a dataclass: its fields are the flags, its docstring the help, run() what it does.
@@ -42,13 +42,15 @@ def main(arguments: list[str] | None = None) -> int:
         subparser = commands.add_parser(name, help=description, description=description)
         for field in fields(command):
             _add_field(subparser, field)
-    values = vars(parser.parse_args(arguments))
-    command = _COMMANDS[values.pop("command")]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is escaped
             stream.reconfigure(errors="backslashreplace")
     try:
-        return command(**values).run()
+        with written_output():
+            values = vars(parser.parse_args(arguments))
+            return _COMMANDS[values.pop("command")](**values).run()
+    except BrokenPipeError:  # the reader, like `head`, has seen enough
+        return 141
     except MemoryError:
         print("error: this takes more memory than there is", file=sys.stderr)
         return 1

@@ -51,7 +51,12 @@ class Benchmark:
 
 def compare(models: Sequence[str], threads: int, runs: int) -> list[dict[str, Any]]:
     """What `--json` says of each model; they take turns."""
-    candidates = [_Candidate(path, threads) for path in models]
+    candidates = []
+    for path in models:
+        try:
+            candidates.append(_Candidate(path, threads))
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
     for _ in range(_WARM_UP):
         for candidate in candidates:
             candidate.measure()

@@ -72,6 +72,18 @@ class _Classifier:
         for info in (self.input, self.output):
             if info.dtype.kind not in "fiu":
                 raise ModelError(f"the model is no image classifier: it has {info.dtype} values")
+        if self.input.dtype.kind != "f" and not self.input.is_quantized:
+            limits = np.iinfo(self.input.dtype)
+            low, high = interpreter.input_range
+            if low < limits.min or high > limits.max:
+                raise ModelError(
+                    f"the model's input is {limits.dtype} without a scale, which cannot hold "
+                    f"pixels from {low} to {high}"
+                )
+        if sum(size > 1 for size in self.output.shape) > 1:
+            raise ModelError(
+                f"the model is no image classifier: its output has shape {self.output.shape}"
+            )
         if self.input.dtype.kind == "f" and "input_range" not in interpreter.metadata:
             print(
                 "warning: the file does not tell which values it takes for black and white: 0 and "

@@ -1,5 +1,10 @@
 """The exceptions of `larq_seresnet.edge`; each message is one line that a user can act on."""
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _LONGEST = 500
 
 
@@ -10,8 +15,8 @@ def printable(text: str) -> str:
 
 def reason(error: object) -> str:
     """What an error says; of the system's, the file and what is wrong with it, without a number."""
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
@@ -21,6 +26,24 @@ def one_line(error: object) -> str:
     if not text:
         return f"no reason was given ({type(error).__name__})"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+@contextmanager
+def written_output() -> Iterator[None]:
+    """Writes what was printed before it ends, so that a full disk or a closed pipe is heard of.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    try:
+        yield
+    finally:
+        try:
+            if sys.stdout:  # which may be closed
+                sys.stdout.flush()
+        except OSError:  # Python would try once more when it exits, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise
 
 
 class ModelError(ValueError):

@@ -1,6 +1,5 @@
 """Reads photos into the arrays that image models take, on devices and for training."""
 
-import io
 import warnings
 from pathlib import Path
 from typing import Any
@@ -34,22 +33,26 @@ def load_image(path: Path, height: int, width: int, channels: int) -> np.ndarray
 
     Raises:
         ImageError: The file is not an image, or damaged.
-        OSError: The file cannot be opened.
+        OSError: The file cannot be read.
         RuntimeMissingError: Pillow is not installed.
     """
     image_class, _ = _pillow()
-    content = path.read_bytes()
     try:
-        with warnings.catch_warnings():
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.\w+Plugin")  # of EXIF data, damaged
             # Pillow warns of images that are suspiciously large, then refuses twice that size.
             warnings.simplefilter("error", image_class.DecompressionBombWarning)
-            with image_class.open(io.BytesIO(content), formats=FORMATS) as opened:
+            with image_class.open(file, formats=FORMATS) as opened:
                 return fit_image(_upright(opened), height, width, channels)
     except image_class.UnidentifiedImageError:
         raise ImageError(f"{path}: not a PNG, JPEG, BMP, GIF or WebP image") from None
     except (image_class.DecompressionBombError, image_class.DecompressionBombWarning):
         raise ImageError(f"{path}: the image is too large") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises whatever a damaged file leads to
+        if isinstance(error, OSError) and error.errno:  # that is the system
+            raise OSError(error.errno, error.strerror, str(path)) from None
         raise ImageError(f"{path}: the image is damaged ({one_line(error)})") from None
 
 

@@ -74,4 +74,6 @@ def _tensors(
     graph: Subgraph, indices: tuple[int, ...], names: dict[int, str]
 ) -> list[dict[str, Any]]:
     tensors = [(names.get(index), graph.tensors[index]) for index in indices]
-    return [{"name": name or t.name, "type": t.type, "shape": list(t.shape)} for name, t in tensors]
+    return [
+        {"name": name or t.name, "type": t.type, "shape": list(t.signature)} for name, t in tensors
+    ]

@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import operator
 import os
 import threading
 import time
@@ -80,6 +81,7 @@ class Interpreter:
         signature: str | None = None,
         max_unpacked_bytes: int | None = None,
     ) -> None:
+        threads = int(operator.index(threads))  # numpy's integers, too
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads must be from 1 to {MAX_THREADS}, not {threads}")
         is_content = isinstance(model, bytes | bytearray | memoryview)
@@ -277,9 +279,18 @@ class Interpreter:
         for index, array in zip(self._graph.inputs, arrays, strict=True):
             _call(runtime.set_tensor, index, array)
         _call(runtime.invoke)
-        outputs = [_call(runtime.get_tensor, index) for index in self._graph.outputs]
+        outputs = [self._output(index) for index in self._graph.outputs]
         self._is_quick = time.perf_counter() - start < _QUICK_SECONDS and not self._has_loops
         return outputs
+
+    def _output(self, index: int) -> np.ndarray:
+        try:
+            return _call(self._runtime.get_tensor, index)
+        except ModelError:  # runtimes do not give an array without elements
+            for details in self._runtime.get_output_details():
+                if details["index"] == index and 0 in details["shape"]:
+                    return np.empty(details["shape"], details["dtype"])
+            raise
 
     def _reset(self) -> None:
         if self._has_resources:  # which a runtime keeps as long as it lives

@@ -67,6 +67,8 @@ def as_input(value: Any, info: TensorInfo) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype == info.dtype:
         return np.ascontiguousarray(array) if array.ndim else array
+    if info.dtype.kind == "S" and array.dtype.kind in "SU":
+        return array
     number = array.dtype.kind in "biuf"
     if info.dtype.kind == "f" and number:
         return np.ascontiguousarray(array, info.dtype) if array.ndim else array.astype(info.dtype)

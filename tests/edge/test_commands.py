@@ -1,8 +1,10 @@
 import json
+import os
 import re
 import struct
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,43 @@ def test_a_bad_image_does_not_stop_the_others(model, picture, tmp_path, capsys):
     assert "not a PNG, JPEG, BMP, GIF or WebP image" in errors[0]
     assert errors[1] == f"error: {tmp_path / 'none.png'}: No such file or directory"
     assert "damaged" in errors[2]
+
+
+def test_what_pillow_trips_over_is_a_damaged_image(model, picture, tmp_path, capsys):
+    content = Path(picture("p.png", 0, mode="P")).read_bytes()
+    start, end = content.index(b"PLTE") - 4, content.index(b"IDAT") - 4
+    (tmp_path / "p.png").write_bytes(content[:start] + content[end:])  # colors without a palette
+    good = picture("a.png", (250, 20, 10))
+    assert main(["classify", model, str(tmp_path / "p.png"), good]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{good}: red")
+    assert captured.err.startswith(f"error: {tmp_path / 'p.png'}: the image is damaged")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_video_among_the_images_is_not_read_as_a_whole(model, picture, tmp_path, capsys):
+    video = tmp_path / "video.mp4"
+    video.touch()
+    os.truncate(video, 1 << 42)
+    good = picture("a.png", (250, 20, 10))
+    assert main(["classify", model, str(video), good]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{good}: red")
+    assert "not a PNG" in captured.err
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that fails")
+def test_what_the_system_cannot_read_is_no_damaged_image():
+    with pytest.raises(OSError, match="/proc/self/mem"):
+        load_image(Path("/proc/self/mem"), 8, 8, 3)
+
+
+def test_damaged_exif_data_are_no_matter(tmp_path):
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 9)  # nine fields that are not there
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "a.jpg", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(tmp_path / "a.jpg", 8, 8, 3).min() > 250
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
@@ -212,6 +251,9 @@ def test_info(model, tmp_path, capsys):
         (["benchmark", "{model}", "--threads", "0"], "threads must be from 1 to 64"),
         (["classify", "{conv}", "{image}"], "no image classifier"),
         (["classify", "{few}", "{image}"], "2 labels for 3 classes"),
+        (["classify", "{map}", "{image}"], "no image classifier: its output has shape"),
+        (["classify", "{narrow}", "{image}"], "int8 without a scale, which cannot hold pixels"),
+        (["benchmark", "{model}", "{image}"], "a.png: this is not a TensorFlow Lite model"),
     ],
 )
 def test_errors_are_one_line(arguments, message, model, picture, tmp_path, capsys):
@@ -219,6 +261,12 @@ def test_errors_are_one_line(arguments, message, model, picture, tmp_path, capsy
     conv.write_bytes(Conv().file())
     few.write_bytes(classifier(b'{"labels": ["a", "b"], "input_range": [0, 1]}'))
     names = {"model": model, "image": picture("a.png", 0), "conv": conv, "few": few}
+    for name, dtype in (("map", "float32"), ("narrow", "int8")):
+        graph = Graph()
+        x, y = graph.tensor((1, 4, 4, 3), dtype), graph.tensor((1, 4, 4, 3))
+        graph.builtin("CAST", [x], y)
+        names[name] = tmp_path / f"{name}.tflite"
+        names[name].write_bytes(graph.finish([x], [y]))
     assert main([argument.format(**names) for argument in arguments]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -235,6 +283,34 @@ def test_the_module_runs(model):
     result = subprocess.run([*command, "classify"], capture_output=True, text=True)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written(unbuffered, model):
+    line = [sys.executable, "-m", "larq_seresnet.edge", "info", model]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            line, stdout=full, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (result.returncode, result.stderr) == (1, "error: No space left on device\n")
+
+
+def test_a_reader_that_has_seen_enough(model):
+    reading, writing = os.pipe()
+    os.close(reading)
+    line = [sys.executable, "-m", "larq_seresnet.edge", "info", model]
+    result = subprocess.run(line, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_info_tells_which_sizes_are_free(tmp_path, capsys):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed_conv("litert", dynamic_batch=True)[0])
+    assert main(["info", str(path)]) == 0
+    assert "input: float32[-1, 16, 16, 3]" in capsys.readouterr().out
 
 
 def test_a_model_without_inputs(tmp_path, capsys):

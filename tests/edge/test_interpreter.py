@@ -136,6 +136,27 @@ def test_a_scalar():
     assert Interpreter(graph.finish([x], [y])).predict(21) == 42
 
 
+@pytest.mark.parametrize("kind", ["S", "U"])
+def test_strings(kind):
+    graph = Graph()
+    x, y = graph.tensor((1, 2), "string"), graph.tensor((2,), "string")
+    graph.builtin("RESHAPE", [x, graph.constant(np.array([2], np.int32))], y)
+    model = Interpreter(graph.finish([x], [y]))
+    result = model.predict(np.array([["cat", "and", "dog"]], kind)[:, ::2])
+    assert result.tolist() == [b"cat", b"dog"]
+    with pytest.raises(TypeError, match="is bytes"):
+        model.predict([[None, 2]])
+
+
+def test_a_result_without_elements():
+    graph = Graph()
+    x, y = graph.tensor((3,), "bool"), graph.tensor((1, 1), "int64", signature=(-1, 1))
+    graph.builtin("WHERE", [x], y)
+    model = Interpreter(graph.finish([x], [y]))
+    for found in ([False, True, True], [False] * 3, [True, False, False]):
+        assert np.array_equal(model.predict(found), np.argwhere(found))
+
+
 def test_outputs_without_a_batch_axis_are_stacked():
     graph = Graph()
     x, y = graph.tensor((1, 6)), graph.tensor((6,))
@@ -244,6 +265,16 @@ def test_on_one_cpu_no_thread_is_started(library, cpus):
 def test_an_impossible_number_of_threads(threads):
     with pytest.raises(ValueError, match="threads must be from 1 to 64"):
         Interpreter(classifier(), threads=threads)
+
+
+def test_threads_are_a_whole_number_of_any_type(library):
+    case = Conv()
+    expected = Interpreter(case.file()).predict(case.example())
+    for threads in (np.int64(2), True):
+        assert np.array_equal(Interpreter(case.file(), threads).predict(case.example()), expected)
+    for threads in (1.5, "2", None):
+        with pytest.raises(TypeError, match="integer"):
+            Interpreter(case.file(), threads)
 
 
 def test_an_unknown_operator():
