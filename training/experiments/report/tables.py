@@ -80,11 +80,11 @@ def table_3(runs: Runs, column: str) -> list[list[str]]:
 def overview(
     runs: Runs, dataset: str, logged: Iterable[int], finished: Iterable[int]
 ) -> list[list[str]]:
-    """Every arm with its errors on a data set, as logged and where runs were finished."""
+    """Every arm with its errors on a data set, as logged and with batch norm calibrated."""
     rows = []
     for arm in ARMS:
         mine = runs.of(arm, dataset)
-        ends = [*errors(mine, finished, "finished"), *errors(mine, finished, "train_error")]
+        ends = [*errors(mine, finished, "calibrated"), *errors(mine, finished, "train_error")]
         rows.append([_title(arm), *errors(mine, logged), *ends, *epochs_to(mine)])
     return [row for row in rows if set(row[1:]) != {NONE}]
 
