@@ -94,6 +94,6 @@ def check_images(model: tf.keras.Model, images: np.ndarray) -> None:
         ValueError: There are none, or they have another shape than the model's input.
     """
     wanted = tuple(model.input_shape[1:])
-    fits = len(images) and images.ndim == len(wanted) + 1
+    fits = len(images) and len(images.shape) == len(wanted) + 1
     if not fits or any(a not in (None, b) for a, b in zip(wanted, images.shape[1:], strict=True)):
         raise ValueError(f"images of shape {images.shape} do not fit inputs of {wanted}")

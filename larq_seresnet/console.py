@@ -39,11 +39,12 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         "--dataset", metavar="NAME", help="whose images (default: what the model was trained on)"
     )
     parser.add_argument(
-        "--images", type=_positive, metavar="N", help="only the first N of the images"
+        "--images", type=positive, metavar="N", help="only the first N of the images"
     )
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A number of the command line, for `argparse`."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no positive number")
     return int(text)

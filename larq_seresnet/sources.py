@@ -79,8 +79,9 @@ def load_with_images(
     if not dataset:
         raise UserError(f"which images {source} was trained on is not known: say --dataset")
     shape = found.model.input_shape[1:]
+    fixed = len(shape) == 3 and None not in shape
     with silence():
-        images = load_images(dataset, split, count, shape if len(shape) == 3 else None)
+        images = load_images(dataset, split, count, shape if fixed else None)
         return found.model, dataset, images
 
 
@@ -90,7 +91,7 @@ def _run(folder: Path) -> Source:
         dataset = run["config"].get("dataset")
         results = folder / "results.json"
         measured = json.loads(results.read_text()) if results.exists() else {}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{folder}: its config.json or results.json is damaged") from error
     if not (folder / "model.keras").exists():
         raise UserError(f"{folder} has no model.keras yet: the training is not finished")

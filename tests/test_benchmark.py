@@ -124,6 +124,7 @@ def test_ratios_are_medians_of_the_rounds_ratios():
     [
         (["--steps", "0"], "--steps must be at least 1, not 0"),
         (["--widths", "0"], "--widths must be at least 1, not 0"),
+        (["--json", "/no/such/folder/x.json"], "--json must be a file in a folder that exists"),
         (["--variants", "jax"], "argument --variants: invalid choice"),
     ],
 )

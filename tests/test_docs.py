@@ -59,9 +59,6 @@ def test_a_shell_command_has_flags_that_there_are(line, monkeypatch):
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
     monkeypatch.setattr(sys, "argv", words[2:])
-    if words[2] == "training.arms":  # has no flags
-        assert len(words) == 3
-        return
     with pytest.raises(FlagsAreRight):
         runpy.run_module(words[2], run_name="__main__")
 

@@ -1,12 +1,17 @@
 import csv
+import io
 import json
 import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from larq_seresnet import sources
+from larq_seresnet.datasets.data import Pixels
 from larq_seresnet.files import replacing, write_atomically
-from larq_seresnet.inspect import GateStatistics, __main__, gate_statistics
+from larq_seresnet.inspect import GateStatistics, __main__, gate_statistics, picture
+from larq_seresnet.layers import SqueezeExcite
 from larq_seresnet.models import SEResNet14Bin
 from larq_seresnet.prune import prune
 
@@ -92,6 +97,51 @@ def test_models_of_the_same_name_are_told_apart(saved, tmp_path, capsys):
     assert __main__.main(arguments) == 0
 
     assert list(json.loads(capsys.readouterr().out)["networks"]) == [str(saved), str(other)]
+
+
+def test_a_name_in_the_picture_is_no_formula():
+    module = GateStatistics("se", True, np.array([1, 0.5]), channels=2)
+
+    picture.draw({"costs $^ or $": [module]}).savefig(io.BytesIO(), format="png")
+
+
+def test_pictures_need_not_be_in_memory(images):
+    model = SEResNet14Bin(width=4, blocks=(1,))
+    pixels = Pixels(lambda numbers: images[numbers], np.arange(len(images)), images.shape[1:])
+
+    (there,), (read,) = gate_statistics(model, images), gate_statistics(model, pixels)
+
+    assert np.array_equal(there.on, read.on)
+
+
+def test_json_tells_of_one_set_of_images(images, monkeypatch, capsys):
+    model = SEResNet14Bin(width=4, blocks=(1,))
+    monkeypatch.setattr(sources, "load_with_images", lambda path, *_: (model, path, images))
+
+    assert __main__.main(["digits", "photos"]) == 0
+    assert __main__.main(["digits", "photos", "--json"]) == 1
+
+    assert "photos has other images" in capsys.readouterr().err
+
+
+def test_a_model_for_images_of_any_size(tmp_path, capsys):
+    x = inputs = tf.keras.Input((None, None, 3))
+    x = SqueezeExcite(fmb=True, name="attention")(tf.keras.layers.Conv2D(4, 3)(x))
+    tf.keras.Model(inputs, x).save(tmp_path / "free.keras")
+
+    arguments = [str(tmp_path / "free.keras"), "--dataset", "digits", "--images", "5"]
+    assert __main__.main(arguments) == 0
+
+    assert "attention" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"config": []}', '{"config": {}'])
+def test_a_damaged_run_is_one_line(content, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(content)
+
+    assert __main__.main([str(tmp_path)]) == 1
+
+    assert "its config.json or results.json is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", ["-1", "0", "many"])

@@ -128,3 +128,18 @@ def test_it_is_converted(activations, target, images):
 
     expected = model.predict(images, verbose=0)
     assert np.allclose(Interpreter(file).predict(images.astype(np.float32)), expected, atol=1e-5)
+
+
+def test_of_two_models_in_one_each_keeps_attention_of_its_own(images):
+    first, second = (network(images, blocks=(1, 1)) for _ in range(2))
+    second._name = "second"
+    kernel = first.get_layer("block1_se").excite.kernel
+    kernel.assign(np.abs(kernel.numpy()))  # of ReLU's outputs: no gate is off
+    switch_off(second, 1, [0], steady=False)
+    x = tf.keras.Input((32, 32, 3))
+    model = tf.keras.Model(x, layers.Average()([first(x), second(x)]))
+
+    names = {layer.name for layer in prune(model, images, left_out=1.0).layers}
+
+    assert "block1_se" not in names
+    assert "second_block1_se" in names

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-from training import UserError
+from larq_seresnet.edge.errors import reason
 
 
 def leave(message: str) -> NoReturn:
@@ -32,7 +32,7 @@ def ending(name: str, stopped: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except (UserError, OSError, ImportError) as error:
-        sys.exit(f"{name}: error: {' '.join(str(error).split())}")
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"{name}: error: {' '.join(reason(error).split())}")
     except KeyboardInterrupt:
         leave(f"\nstopped; {stopped}")

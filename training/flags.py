@@ -49,6 +49,19 @@ def parse(
         parser.error(str(error))
 
 
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse numbers below 1 in these fields, and tuples with such; `None` is no number.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in names:
+        value = getattr(config, name)
+        smallest = min(value) if isinstance(value, tuple) else value
+        if smallest is not None and smallest < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {smallest}")
+
+
 def _options(item: Field[Any], hint: Any) -> dict[str, Any]:
     default = None if item.default is MISSING else item.default
     text = item.metadata["help"].replace("%", "%%")

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from larq_seresnet import console
 from larq_seresnet.files import replacing, write_atomically
@@ -29,14 +30,18 @@ def _inspect(args: argparse.Namespace) -> None:
         from larq_seresnet.inspect import gate_statistics, tables
         from larq_seresnet.sources import load_with_images
     networks = {}
+    facts: dict[str, Any] = {}
     names = [Path(path).name for path in args.models]
     if len(set(names)) < len(names):
         names = args.models
     for name, path in zip(names, args.models, strict=True):
         model, dataset, images = load_with_images(path, args.dataset, args.split, args.images)
+        seen = {"dataset": dataset, "split": args.split, "count": len(images)}
+        if args.json and facts not in ({}, seen):
+            raise ValueError(f"{name} has other images, and --json tells of one set: say --dataset")
+        facts = seen
         with console.Progress(f"{name}: images") as progress:
             networks[name] = gate_statistics(model, images, progress)
-    facts = {"dataset": dataset, "split": args.split, "count": len(images)}
     print(tables.as_json(networks, facts) if args.json else tables.as_text(networks))
     if args.csv:
         write_atomically(args.csv, tables.as_csv(networks).encode())

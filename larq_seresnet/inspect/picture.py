@@ -18,7 +18,8 @@ def draw(networks: Networks) -> Figure:
         ]
         picture = axes.imshow(np.array(shares), vmin=0, vmax=1, cmap="cividis", aspect="auto")
         axes.set_yticks(range(len(modules)), [m.module for m in modules])
-        axes.set_title(f"{name}, {'with' if modules[0].fmb else 'without'} FMB", loc="left")
+        title = f"{name}, {'with' if modules[0].fmb else 'without'} FMB"
+        axes.set_title(title, loc="left", parse_math=False)
         axes.set_facecolor("white")
         axes.spines[["top", "right", "bottom"]].set_visible(False)
         side = axes.secondary_yaxis("right")

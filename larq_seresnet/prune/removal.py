@@ -19,7 +19,7 @@ def remove(model: tf.keras.Model, choices: Sequence[Choice]) -> tf.keras.Model:
     Raises:
         ValueError: The network's channels cannot be followed from layer to layer.
     """
-    model = flat(model, [choice.module for choice in choices if choice.left_out])
+    model = flat(flat(model), [choice.module for choice in choices if choice.left_out])
     plain = tf.keras.models.clone_model(model)  # whose every layer is used once
     channels = Channels(plain)
     orders, cuts = _plan(plain, channels, {choice.module: choice for choice in choices})

@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from training.experiments import finetuning
 from training.trainer import data
@@ -31,3 +34,26 @@ def test_the_table_has_means_and_paired_gains():
     )
     text = finetuning.table(rows, finetuning.FinetuningConfig(seeds=2))
     assert "| 50 | 42.0 ± 2.8 | 21.0 ± 1.4 | 30.0 ± 0.0 | +21.0 ± 1.4 |" in text
+
+
+def test_the_body_is_held_in_short_runs_too(tmp_path, monkeypatch):
+    pictures = replace(data.load("digits"), source=data.SOURCES["cifar10"])
+    runs = {}
+    monkeypatch.setattr(finetuning.data, "load", lambda *_: pictures)
+    monkeypatch.setattr(finetuning.fit, "fit", lambda run, _: runs.setdefault(run.folder.name, run))
+    monkeypatch.setattr(finetuning.fit, "evaluate", lambda *_: ({"test_error": 1.0}, None))
+    monkeypatch.setattr(finetuning.tf.keras.models, "load_model", lambda *_, **__: None)
+    flags = ["--images", "5", "--seeds", "2", "--epochs", "4"]
+
+    finetuning.main([*flags, "--runs", str(tmp_path), "--results", str(tmp_path / "results")])
+
+    held = {way: runs[f"svhn_5_{way}_seed1"].freeze_body for way in finetuning.WAYS}
+    assert held == {"scratch": 0, "finetune": 0, "freeze": 1}
+    assert len(runs) == 1 + 2 * 2 * 3
+
+
+@pytest.mark.parametrize("name", ["images", "seeds", "epochs", "body-epochs", "batch-size"])
+def test_a_count_of_none_is_refused(name, capsys):
+    with pytest.raises(SystemExit):
+        finetuning.main([f"--{name}", "0"])
+    assert f"--{name} must be at least 1, not 0" in capsys.readouterr().err

@@ -65,7 +65,12 @@ def test_networks_of_another_data_set_are_refused():
         frontier.main(["--dataset", "digits", "--networks", "seresnet14_bin-svhn_cropped"])
 
 
-@pytest.mark.parametrize("name", ["--runs", "--calibration"])
+def test_a_data_set_that_no_network_has_learned():
+    with pytest.raises(SystemExit, match="no pretrained network of digits: say --networks"):
+        frontier.main(["--dataset", "digits"])
+
+
+@pytest.mark.parametrize("name", ["--runs", "--calibration", "--images"])
 def test_a_count_of_none_is_refused(name, capsys):
     with pytest.raises(SystemExit):
         frontier.main([name, "0"])

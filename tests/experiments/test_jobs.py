@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from functools import partial
@@ -53,6 +54,18 @@ def test_a_run_that_fails_says_why_and_no_other_is_begun(tmp_path):
 
     assert "\n" not in str(caught.value)
     assert begun == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_a_run_that_was_killed_does_not_give_its_last_epoch_as_the_reason(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho epoch 1/9: loss 2.3\nsleep 0.5\nkill -9 $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    jobs = Jobs(1)
+
+    with pytest.raises(UserError, match=r"a failed: status -9$"):
+        jobs.work([partial(jobs.train, config(tmp_path / "a"))])
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs 2 cores")

@@ -161,6 +161,18 @@ def test_a_log_that_is_damaged_is_one_clear_line(config, trained, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("flags", [[], ["--list"]])
+def test_so_is_the_log_of_a_run_that_is_left(flags, config, trained, monkeypatch):
+    fake_training.train(paper._run(config, OTHER, {"ste": 0.005}))
+    (config.runs / OTHER.name / "log.csv").write_text("epoch,seconds\n1\n")
+    monkeypatch.setattr(plan, "steps", lambda stages: [OTHER])
+
+    with pytest.raises(SystemExit, match=rf"{OTHER.name}.log\.csv is damaged") as caught:
+        paper.main([*flags, "--runs", str(config.runs), "--results", str(config.results)])
+
+    assert "\n" not in str(caught.value)
+
+
 def test_the_plan_has_the_minimum_that_was_set():
     steps = plan.steps(plan.STAGES)
     names = [step.arm.name for step in steps[:10]]

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from tests.experiments import fake_training
 from training import UserError
-from training.experiments import position, shift
+from training.experiments import plan, position, shift
 from training.experiments.position import PositionConfig
 from training.experiments.records import read_csv
 from training.trainer import data, fit, pasted
@@ -130,6 +131,67 @@ def test_runs_that_cannot_be_compared(tmp_path):
     for unfit in (runs[:1], runs[:2], runs[1:]):
         with pytest.raises(UserError, match="two runs of one data set, which have different names"):
             shift.measure(unfit, 10)
+
+
+@pytest.mark.parametrize("number", ["0", "-5", "all"])
+def test_a_number_of_images_is_positive(number, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        shift.main([str(tmp_path), "--images", number])
+    assert "no positive number" in capsys.readouterr().err
+
+
+def test_the_table_of_own_pictures_is_called_as_their_folder(tmp_path, monkeypatch):
+    digits = data.load("digits")
+    monkeypatch.setattr(shift.data, "load", lambda _: digits)
+    monkeypatch.setattr(shift, "heat", lambda run, images, layer: np.ones(images.shape[:3]))
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").touch()
+        (tmp_path / name / "config.json").write_text(
+            '{"config": {"dataset": "my/photos/", "fmb": false}}'
+        )
+
+    runs = [str(tmp_path / name) for name in "ab"]
+    shift.main([*runs, "--images", "5", "--results", str(tmp_path)])
+
+    (row,) = read_csv(tmp_path / "shift_photos.csv").itertuples()
+    assert (row.dataset, row.images) == ("photos", 5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--width", "0"], "width must be a positive integer, not 0"),
+        (["--learning-rate", "nan"], "--learning-rate must be positive, not nan"),
+    ],
+)
+def test_bad_flags(flags, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        position.main(flags)
+
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_of_more_epochs_is_another_one(tmp_path):
+    """Its rate has risen and fallen more slowly."""
+    step, *_ = PositionConfig(runs=tmp_path).steps()
+    shorter, *_ = PositionConfig(runs=tmp_path, epochs=10).steps()
+    fake_training.train(step)
+
+    assert plan.finished(step.folder, step)
+    with pytest.raises(UserError, match="holds a run with --epochs 25, not 10"):
+        plan.finished(shorter.folder, shorter)
+
+
+def test_a_damaged_network_is_one_clear_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"dataset": "digits"}}')
+    (tmp_path / "model.keras").write_text("no network")
+
+    with pytest.raises(UserError, match=r"model\.keras is no readable model"):
+        position.heat(tmp_path, np.zeros((1, 32, 32, 3), np.uint8), "block6_relu2")
 
 
 @pytest.mark.slow

@@ -34,13 +34,15 @@ def test_it_prunes_trains_on_and_measures_once(tmp_path, capsys):
     capsys.readouterr()
     pruning.main(arguments)
     assert "epoch 1" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"unpruned\.json is of --epochs 1, not 2"):
+        pruning.main([*arguments, "--epochs", "2"])
 
 
 @pytest.mark.parametrize(
     "gates", [{"gate": "tanh", "fmb": True}, {"gate": "sigmoid", "fmb": False}]
 )
 def test_a_run_whose_gates_remove_no_channel(gates, tmp_path):
-    (tmp_path / "results.json").touch()
+    (tmp_path / "results.json").write_text("{}")
     (tmp_path / "config.json").write_text('{"config": {"dataset": "digits"}}')
     models.SEResNet14Bin(width=2, blocks=(1,), **gates).save(tmp_path / "model.keras")
 
@@ -53,3 +55,32 @@ def test_a_run_whose_gates_remove_no_channel(gates, tmp_path):
 def test_a_run_that_is_not_there(tmp_path):
     with pytest.raises(SystemExit, match="is no finished run: it has no"):
         pruning.main(["--run", str(tmp_path / "nowhere")])
+
+
+def test_a_damaged_network_is_one_clear_line(tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"config": {"dataset": "digits"}}')
+    (tmp_path / "model.keras").write_text("no network")
+
+    with pytest.raises(SystemExit, match=r"model\.keras is no readable model") as caught:
+        pruning.main(["--run", str(tmp_path)])
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--thresholds", "0.1", "2"], "--thresholds must be from 0 to 1"),
+        (["--thresholds", "nan"], "--thresholds must be from 0 to 1"),
+        (["--epochs", "0"], "--epochs must be at least 1, not 0"),
+        (["--learning-rate", "0"], "--learning-rate must be positive, not 0.0"),
+        (["--seed", "-1"], "--seed must be 0 or more, not -1"),
+    ],
+)
+def test_bad_flags(flags, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        pruning.main(flags)
+
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

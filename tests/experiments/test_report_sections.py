@@ -101,6 +101,20 @@ def test_the_sections_are_part_of_the_report(tmp_path):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("threshold", "shown"), [(1e-6, "never"), (1 / 45000, "never"), (0.0005, "0.05 %")]
+)
+def test_never_is_on_no_image(threshold, shown, tmp_path):
+    write_pruning(tmp_path)
+    file = tmp_path / "pruning" / "cifar10_fmb" / "0.1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "threshold": threshold}))
+    page = Page()
+
+    pruning.add(page, tmp_path, tmp_path)
+
+    assert f"| {shown} | 7 of 32 |" in page.blocks[0]
+
+
 def test_there_is_a_report_before_the_first_run(tmp_path, monkeypatch):
     write_pruning(tmp_path)
     monkeypatch.setattr(report, "RESULTS", tmp_path / "paper")

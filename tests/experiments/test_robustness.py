@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,22 @@ def test_a_page_and_a_picture_come_out(tmp_path, monkeypatch):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(SystemExit, match=r"nothing\.tflite"):
         robustness.main(["--files", "nothing", "--dataset", "digits", "--out", str(tmp_path)])
+
+
+def test_files_of_other_classes_are_refused(tmp_path, monkeypatch):
+    digits = robustness.data.load("digits")
+    two = replace(digits, source=replace(digits.source, labels=("even", "odd")))
+    monkeypatch.setattr(robustness.data, "load", lambda *_: two)
+    folders = ["--folder", str(ROOT / "tflite_models"), "--out", str(tmp_path / "out")]
+
+    with pytest.raises(SystemExit, match="cifar10_litert does not tell 2 classes apart"):
+        robustness.main(["--images", "5", *folders])
+
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-5"])
+def test_a_number_of_images_is_positive(number, capsys):
+    with pytest.raises(SystemExit):
+        robustness.main(["--images", number])
+    assert "--images must be at least 1" in capsys.readouterr().err

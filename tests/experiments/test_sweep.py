@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from tests.experiments import fake_training
 from training import UserError
 from training.experiments import sweep
 from training.experiments.jobs import Jobs
+from training.trainer.run_folder import read_rows
 
 SETTINGS = {"dataset": "digits", "widths": (4,), "epochs": 2, "gates": ("sigmoid",)}
 SMALL = ["--dataset", "digits", "--widths", "4", "--epochs", "2", "--gates", "sigmoid"]
@@ -100,6 +102,41 @@ def test_keras_tuner_state_cut_in_half_does_no_harm(trained, tmp_path):
     assert trained == []
 
 
+def test_a_damaged_log_ends_the_sweep_with_a_line_and_without_it_the_sweep_goes_on(
+    trained, tmp_path
+):
+    run(tmp_path, "--groups", "ste")
+    shutil.rmtree(tmp_path / "keras_tuner")
+    log = next((tmp_path / "trials").glob("*/log.csv"))
+    log.write_text("epoch,validation_error\n1\n")
+
+    with pytest.raises(SystemExit, match=r"error: .*log\.csv is damaged") as caught:
+        run(tmp_path, "--groups", "ste")
+
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(log.parent)
+    trained.clear()
+    run(tmp_path, "--groups", "ste")
+    assert trained == [log.parent.name]
+    assert len(table(tmp_path)) == 6
+
+
+def test_a_value_that_is_named_twice_counts_once(trained, tmp_path):
+    run(tmp_path, "--groups", "ste", "--learning-rates", "0.001", "0.002", "0.001")
+
+    assert {row["learning_rate"] for row in table(tmp_path)} == {"0.001", "0.002"}
+    assert len(trained) == 2
+
+
+def test_a_variable_of_keras_tuner_that_is_missing(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+    monkeypatch.delenv("KERASTUNER_ORACLE_PORT", raising=False)
+
+    with pytest.raises(SystemExit, match="KERASTUNER_ORACLE_IP needs KERASTUNER_ORACLE_PORT"):
+        run(tmp_path)
+
+
 def test_the_error_is_the_mean_of_the_later_half(tmp_path):
     rows = ["1,90", "2,80", "3,50", "4,30"]
     (tmp_path / "log.csv").write_text("\n".join(["epoch,validation_error", *rows]) + "\n")
@@ -179,7 +216,7 @@ def test_rates_are_sampled_between_the_lowest_and_the_highest(search, trained, t
 def test_hyperband_trains_the_best_on(trained, tmp_path):
     run(tmp_path, "--groups", "ste", "--search", "hyperband", "--epochs", "9")
 
-    epochs = [len(sweep.read_rows(log)) for log in (tmp_path / "trials").glob("*/log.csv")]
+    epochs = [len(read_rows(log)) for log in (tmp_path / "trials").glob("*/log.csv")]
     assert max(epochs) == 9
     assert min(epochs) < 9
     assert len(set(trained)) < len(trained), "no run was trained on"

@@ -4,12 +4,15 @@ import json
 import math
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_seresnet import sources
+from larq_seresnet import models, sources
 from tests.conftest import ROOT
 from training import UserError
 from training.fleet import __main__ as command
@@ -21,6 +24,7 @@ from training.trainer.run_folder import read_rows
 torch = pytest.importorskip("torch")
 worker = pytest.importorskip("training.fleet.gpu.__main__")
 learning = pytest.importorskip("training.fleet.gpu.learning")
+gpu_pictures = pytest.importorskip("training.fleet.gpu.pictures")
 schedule = pytest.importorskip("training.fleet.gpu.schedule")
 
 SMALL = "--dataset digits --epochs 3 --width 4 --blocks 1 1 --batch-size 64"
@@ -116,6 +120,7 @@ def test_a_shortened_run_ends_with_the_whole_schedule(tmp_path):
         ({"name": "a", "flags": "--dataset digits --cutout 4"}, "no worker can do --cutout"),
         ({"name": "a", "flags": "--dataset digits --stem 2"}, "the stem 1"),
         ({"name": "a", "flags": "--dataset digits", "options": {"tial": 1}}, "no option tial"),
+        ({"name": "a", "flags": "--dataset digits --distill x/a"}, "name of a run of the plan"),
         ({"flags": ""}, "no readable plan"),
         ("a", "no readable plan"),
         ({"name": "a", "seeds": 3}, "no readable plan"),
@@ -165,10 +170,112 @@ def test_what_is_done_is_not_taken(tmp_path):
     assert not worker._take(tmp_path, "a")
 
 
-def test_no_fewer_than_one_run_is_trained_at_a_time(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--together", "0"], "--together is at least 1"),
+        (["--seconds", "0"], "--seconds must be positive, not 0.0"),
+        (["--seconds", "nan"], "--seconds must be positive, not nan"),
+        (["0", "3"], "there is no wave 3, only 1 from 0 on"),
+    ],
+)
+def test_bad_flags(flags, message, tmp_path, capsys):
+    (tmp_path / "jobs.json").write_text(json.dumps({"datasets": {}, "waves": [[]]}))
+    with pytest.raises(SystemExit) as caught:
+        worker.main([str(tmp_path), *flags])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_folder_without_jobs(content, tmp_path, capsys):
+    if content is not None:
+        (tmp_path / "jobs.json").write_text(content)
     with pytest.raises(SystemExit):
-        worker.main([str(tmp_path), "--together", "0"])
-    assert "--together is at least 1" in capsys.readouterr().err
+        worker.main([str(tmp_path)])
+    assert "holds no jobs" in capsys.readouterr().err.splitlines()[-1]
+    with pytest.raises(SystemExit, match="holds no jobs"):
+        command.main(["collect", str(tmp_path), str(tmp_path / "runs")])
+
+
+@pytest.mark.parametrize("name", ["pictures-digits", "teacher"])
+def test_what_was_cut_off_is_written_anew(name, tmp_path, monkeypatch):
+    teacher = models.SEResNet14(width=4, blocks=(1, 1))
+    monkeypatch.setattr(jobs.targets, "load_teacher", lambda *_: teacher)
+    run = {"name": "a", "flags": "--dataset digits --distill teacher"}
+    plan = write(tmp_path / "plan.json", [run])
+    whole = np.savez
+
+    def full_disk(file, **arrays):
+        if name not in Path(file).name:
+            return whole(file, **arrays)
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jobs.np, "savez", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        jobs.prepare(plan, tmp_path)
+    monkeypatch.setattr(jobs.np, "savez", whole)
+
+    jobs.prepare(plan, tmp_path)
+
+    with np.load(tmp_path / f"{name}.npz") as file:
+        assert file.files
+    assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_a_teacher_whom_a_process_asked_that_died_is_asked_again(tmp_path, monkeypatch):
+    pictures = run_on_few_pictures(tmp_path, "")._pictures
+    teacher = tmp_path / "teacher.npz"
+    teacher.with_suffix(".json").touch()
+    (tmp_path / "answers-teacher.asked").touch()
+    banks = [gpu_pictures.Bank(pictures, 10) for _ in range(2)]
+    monkeypatch.setattr(banks[0], "_ask", lambda _: banks[0].logits.fill_(1))
+
+    for bank in banks:  # the second one finds the answers of the first
+        bank.fill(teacher)
+
+    assert (banks[1].logits == 1).all()
+
+
+def test_a_run_is_kept_though_the_time_does_not_last_for_an_epoch_more(tmp_path, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(time=lambda: now[0], strftime=time.strftime)
+    saved = []
+    monkeypatch.setattr(worker, "time", clock)
+    monkeypatch.setattr(worker, "_save", lambda _, run: saved.append(run.epoch))
+
+    class Run:
+        def __init__(self):
+            self.spec, self.seconds = {"name": "a"}, []
+            self.steps, self.epochs, self.epoch = 1, 40, 0
+
+        def prepare(self):
+            pass
+
+        begin_epoch = step = finish = prepare
+
+        def end_epoch(self):
+            self.epoch += 1
+            now[0] += 10
+
+        def shorten(self, epochs):
+            self.epochs = epochs
+
+        def line(self):
+            return ""
+
+        @property
+        def done(self):
+            return self.epoch >= self.epochs
+
+    loaded = SimpleNamespace(
+        banks={}, device=torch.device("cpu"), folder=tmp_path, run=lambda _: Run()
+    )
+    # 10.1 seconds after the sixth epoch, 97 % of which are less than an epoch takes
+    worker._train_together(loaded, 0, [{}], deadline=70.1)
+
+    assert saved == [7]
 
 
 def test_what_gates_let_through(tmp_path):

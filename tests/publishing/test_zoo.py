@@ -9,6 +9,7 @@ import pytest
 from larq_seresnet import datasets
 from larq_seresnet.convert import graph, runners
 from larq_seresnet.edge import Interpreter
+from training import UserError
 from training.publishing import zoo
 
 ENTRIES = zoo.load()
@@ -48,3 +49,21 @@ def test_no_file_is_missing_from_the_table():
 def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(SystemExit, match=r"training\.zoo: error: .*no finished run"):
         zoo.main([str(tmp_path)])
+
+
+def test_networks_that_were_finished_before_a_mistake_are_in_the_table(tmp_path, monkeypatch):
+    def add(name):
+        if name == "bad":
+            raise UserError("there is no such network")
+        return [{"file": name}]
+
+    saved = []
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path)
+    monkeypatch.setattr(zoo, "load", list)
+    monkeypatch.setattr(zoo, "add", add)
+    monkeypatch.setattr(zoo, "save", saved.append)
+
+    with pytest.raises(SystemExit, match="no such network"):
+        zoo.main(["good", "bad"])
+
+    assert saved[-1] == [{"file": "good"}]

@@ -25,8 +25,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-
 from larq_seresnet.files import write_atomically
 from training import UserError, flags, processor
 from training.benchmark import machine, report
@@ -70,10 +68,9 @@ class BenchmarkConfig:
     json: Path | None = flag(None, "file for every number that was measured")
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "rounds", "steps", "widths"):
-            smallest = np.min(getattr(self, name))
-            if smallest < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {smallest}")
+        flags.require_positive(self, "batch_size", "rounds", "steps", "widths")
+        if self.json and not self.json.parent.is_dir():
+            raise ValueError(f"--json must be a file in a folder that exists, not {self.json}")
 
 
 def benchmark(config: BenchmarkConfig) -> tuple[list[report.Series], data.Data]:

@@ -43,6 +43,9 @@ class ProfileConfig:
     steps: int = flag(20, "how many to profile")
     csv: Path | None = flag(None, "file to write the table to")
 
+    def __post_init__(self) -> None:
+        flags.require_positive(self, "width", "batch_size", "steps")
+
 
 def profile(config: ProfileConfig) -> tuple[list[Row], float, float]:
     """Train on random images.

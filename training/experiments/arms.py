@@ -7,6 +7,7 @@ tuned on the validation split with the same budget for each group of arms
 (`python -m training.sweep`). Where nothing else is said, weights are 1 bit and activations float.
 """
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -138,6 +139,7 @@ def identify(config: Mapping[str, Any]) -> Arm | None:
 
 def main() -> None:
     """List the arms."""
+    argparse.ArgumentParser(prog="python -m training.arms", description=__doc__).parse_args()
     for arm in ARMS.values():
         command = arm.config(learning_rate=Config().learning_rate, epochs=10).command
         print(f"{arm.name}\n  {arm.title}; learning rate of group {arm.group}")

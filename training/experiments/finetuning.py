@@ -51,6 +51,9 @@ class FinetuningConfig:
     runs: Path = flag(Path("runs/finetuning"), "folder of the runs, with their checkpoints")
     results: Path = flag(Path("training/results/finetuning"), "folder of the results, to keep")
 
+    def __post_init__(self) -> None:
+        flags.require_positive(self, "images", "seeds", "epochs", "body_epochs", "batch_size")
+
 
 def work(config: FinetuningConfig) -> None:
     """Train what is not trained, and write the tables.
@@ -61,13 +64,13 @@ def work(config: FinetuningConfig) -> None:
     """
     tf.get_logger().setLevel("ERROR")  # that a new network is traced anew is no news
     config.results.mkdir(parents=True, exist_ok=True)
-    cifar10 = data.load("cifar10", config.data_dir)
+    cifar10, svhn = (data.load(name, config.data_dir) for name in ("cifar10", "svhn_cropped"))
     others = tuple(label for label in cifar10.source.labels if label not in HELD)
     body = Config(fmb=True, epochs=config.body_epochs, out=config.runs / "body", **_common(config))
     fit.fit(body, only(cifar10, others))
     tasks = {
         "held": (only(cifar10, HELD), "cifar10", str(config.runs / "body")),
-        "svhn": (data.load("svhn_cropped", config.data_dir), "svhn_cropped", "cifar10"),
+        "svhn": (svhn, "svhn_cropped", "cifar10"),
     }
     rows = []
     for images, seed, (task, (dataset, name, source)), way in itertools.product(
@@ -79,7 +82,7 @@ def work(config: FinetuningConfig) -> None:
             epochs=config.epochs,
             seed=seed,
             start_from=None if way == "scratch" else source,
-            freeze_body=config.epochs // 10 if way == "freeze" else 0,
+            freeze_body=max(1, config.epochs // 10) if way == "freeze" else 0,
             out=config.runs / f"{task}_{images}_{way}_seed{seed}",
             **_common(config),
         )

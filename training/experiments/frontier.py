@@ -71,9 +71,7 @@ class FrontierConfig:
     out: Path = flag(Path("training/results/frontier"), "folder of the results")
 
     def __post_init__(self) -> None:
-        for name in ("calibration", "runs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, not {getattr(self, name)}")
+        flags.require_positive(self, "images", "calibration", "runs")
 
 
 def work(config: FrontierConfig) -> None:
@@ -83,6 +81,8 @@ def work(config: FrontierConfig) -> None:
         UserError: The images are missing, or there is no such network of the data set.
     """
     names = config.networks or [x for x in pretrained.names() if x.endswith(f"-{config.dataset}")]
+    if not names:
+        raise UserError(f"there is no pretrained network of {config.dataset}: say --networks")
     dataset = data.load(config.dataset, config.data_dir)
     images, labels = data.first(dataset.test, config.images or len(dataset.test[1]))
     seen, _ = data.first(dataset.train, config.calibration)

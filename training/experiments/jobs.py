@@ -60,9 +60,9 @@ class Jobs:
                 last = self._attend(child, cores, config.folder.name)
         finally:
             self._free.put(cores)
-        if child.returncode:
-            reason = last.removeprefix("training.fit: error: ") or f"status {child.returncode}"
-            raise UserError(f"the run {config.folder} failed: {reason}")
+        if status := child.returncode:  # below 0 a signal's, of which the last line says nothing
+            reason = last.removeprefix("training.fit: error: ") if status > 0 else ""
+            raise UserError(f"the run {config.folder} failed: {reason or f'status {status}'}")
 
     def _attend(self, child: "subprocess.Popen[str]", cores: set[int], name: str) -> str:
         """Print what a child prints, and return its last line."""

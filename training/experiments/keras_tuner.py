@@ -64,11 +64,17 @@ class Tuner(kt.engine.base_tuner.BaseTuner):
         measure: Gives the error for a trial's values, hyperband's epochs included.
         folder: For keras-tuner's own files, by which a search is resumed.
         jobs: In which the trials run.
+
+    Raises:
+        UserError: Of keras-tuner's environment variables one is missing.
     """
 
     def __init__(
         self, oracle: kt.Oracle, measure: Callable[[Values], float], folder: Path, jobs: Jobs
     ) -> None:
+        needed = {"KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"}
+        if "KERASTUNER_ORACLE_IP" in os.environ and (lacking := needed - os.environ.keys()):
+            raise UserError(f"KERASTUNER_ORACLE_IP needs {' and '.join(sorted(lacking))}")
         self._measure = measure
         self._jobs = jobs
         place = {"directory": str(folder), "project_name": "keras_tuner"}

@@ -131,7 +131,8 @@ def _left(config: PaperConfig, steps: Sequence[Step]) -> str:
     reached: dict[str, int] = {}
     for step in steps:
         behind = max(
-            reached.get(step.name, 0), *(plan.epochs_behind(f / step.name) for f in _places(config))
+            reached.get(step.name, 0),
+            *(len(plan.read_log(f / step.name)) for f in (config.runs, config.results)),
         )
         reached[step.name] = max(behind, step.epochs)
         ahead = reached[step.name] - behind
@@ -144,10 +145,6 @@ def _left(config: PaperConfig, steps: Sequence[Step]) -> str:
         text += f", about {total / 3600:.1f} hours of training by the median epoch so far"
         text += f", and {unknown} epochs of what was not measured yet" if unknown else ""
     return text
-
-
-def _places(config: PaperConfig) -> tuple[Path, Path]:
-    return config.runs, config.results
 
 
 def overview(config: PaperConfig, steps: Sequence[Step]) -> None:
@@ -174,7 +171,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         work(config, steps)
     print(f"done: every run is in {config.results}; now: python -m training.report")
-
-
-if __name__ == "__main__":
-    main()

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 from training import UserError
 from training.experiments.arms import ARMS, Arm
+from training.experiments.records import read_json
 from training.trainer.config import Config
-from training.trainer.run_folder import read_rows
+from training.trainer.run_folder import Row, read_rows
 
 Stage = Literal["curves", "table-iii", "long", "svhn", "scale", "sgd"]
 
@@ -106,8 +107,9 @@ def finished(folder: Path, config: Config) -> bool:
     except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
         raise UserError(f"{folder} holds no readable run ({error}): delete it") from error
     wanted = config.decisive()
+    free = ("precision", "kernels", *(["epochs"] if config.schedule == "constant" else []))
     for key, value in {**Config().decisive(), **found}.items():
-        if key not in ("epochs", "precision", "kernels") and wanted.get(key) != value:
+        if key not in free and wanted.get(key) != value:
             flag = key.replace("_", "-")
             raise UserError(
                 f"{folder} holds a run with --{flag} {value}, not {wanted.get(key)}: "
@@ -118,18 +120,25 @@ def finished(folder: Path, config: Config) -> bool:
     return epochs > config.epochs or (epochs == config.epochs and done)
 
 
-def epochs_behind(folder: Path) -> int:
-    """How many epochs the run in the folder has behind it."""
+def read_log(folder: Path) -> list[Row]:
+    """The epochs that the run in the folder has behind it.
+
+    Raises:
+        UserError: Its log is damaged.
+    """
     log = folder / "log.csv"
-    return len(read_rows(log)) if log.exists() else 0
+    try:
+        return read_rows(log) if log.exists() else []
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{log} is damaged ({error}): delete {folder}") from error
 
 
 def seconds_per_epoch(folders: Iterable[Path]) -> dict[Any, float]:
     """Median training time by (data set, model), from the logs of the runs there are."""
     seconds: dict[Any, list[float]] = {}
     for folder in folders:
-        if (folder / "log.csv").exists() and (folder / "config.json").exists():
-            config = json.loads((folder / "config.json").read_text())["config"]
-            times = [row["seconds"] for row in read_rows(folder / "log.csv")]
+        if (log := read_log(folder)) and (folder / "config.json").exists():
+            config = read_json(folder / "config.json")["config"]
+            times = [row["seconds"] for row in log]
             seconds.setdefault((config["dataset"], config["model"]), []).extend(times)
     return {key: statistics.median(times) for key, times in seconds.items()}

@@ -23,6 +23,7 @@ import pandas as pd
 import tensorflow as tf
 from matplotlib.figure import Figure
 
+from larq_seresnet import sources
 from larq_seresnet.eigencam import eigencam
 from larq_seresnet.eigencam.overlay import overlay, upsample
 from larq_seresnet.files import write_atomically
@@ -61,6 +62,10 @@ class PositionConfig:
     layer: str = flag("block6_relu2", "whose heat maps")
     runs: Path = flag(Path("runs/position"), "folder of the runs, with their checkpoints")
     results: Path = flag(Path("training/results/position"), "folder of the results, to keep")
+
+    def __post_init__(self) -> None:
+        flags.require_positive(self, "seeds")
+        self.steps()  # what is wrong with the rest, `Config` says
 
     def steps(self) -> list[Config]:
         """The runs, seed by seed."""
@@ -130,9 +135,9 @@ def heat(run: Path, images: np.ndarray, layer: str) -> np.ndarray:
     """A finished run's heat maps in the images' size, signed, (images, height, width).
 
     Raises:
-        UserError: The network has no such layer.
+        UserError: It cannot be read, or its network has no such layer.
     """
-    model = to_float32(tf.keras.models.load_model(run / "model.keras", compile=False))
+    model = to_float32(sources.load(str(run)).model)
     try:
         return upsample(eigencam(model, images, layer), *images.shape[1:3])
     except ValueError as error:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from larq_seresnet import attention
+from larq_seresnet import attention, sources
 from larq_seresnet.architecture import Architecture
 from larq_seresnet.convert import run_conversion
 from larq_seresnet.convert.conversion import TARGETS
@@ -49,6 +49,16 @@ class PruningConfig:
     runs: Path = flag(Path("runs/pruning"), "folder of the pruned networks and their runs")
     results: Path = flag(Path("training/results/pruning"), "folder of the results, to keep")
 
+    def __post_init__(self) -> None:
+        if not all(0 <= p <= 1 for p in self.thresholds):
+            raise ValueError(f"--thresholds must be from 0 to 1, not {self.thresholds}")
+        Config(**self.tuning)  # what is wrong with the rest, it says
+
+    @property
+    def tuning(self) -> dict[str, Any]:
+        """How networks are trained on."""
+        return {x: getattr(self, x) for x in ("epochs", "learning_rate", "seed", "data_dir")}
+
 
 def work(config: PruningConfig) -> None:
     """Prune, train on and measure whatever is not done.
@@ -59,9 +69,8 @@ def work(config: PruningConfig) -> None:
     """
     if not (config.run / "results.json").exists():
         raise UserError(f"--run {config.run} is no finished run: it has no results.json")
-    name = read_json(config.run / "config.json")["config"]["dataset"]
-    model = tf.keras.models.load_model(config.run / "model.keras", compile=False)
-    architecture = Architecture.of(model)
+    source = sources.load(str(config.run))
+    name, architecture = str(source.dataset), Architecture.of(source.model)
     if architecture.gate != "sigmoid" or not architecture.fmb:
         raise UserError(f"--run {config.run} has no 0/1 gates: it was not trained with --fmb")
     dataset = data.load(name, config.data_dir)
@@ -73,23 +82,26 @@ def work(config: PruningConfig) -> None:
     starts = {k: config.runs / f"{config.run.name}_pruned-{k}.keras" for k in thresholds}
     if left := [label for label in thresholds if not files[label].exists()]:
         print("looking at the gates on the training images", flush=True)
-        seen = attention.observe(model, dataset.train[0])
+        seen = attention.observe(source.model, dataset.train[0])
     for label in left:
-        row = _prune(config, model, seen, thresholds[label], starts[label], dataset)
+        row = _prune(config, source.model, seen, thresholds[label], starts[label], dataset)
         print(f"threshold {label}: {row['test_error_before']} % test error", flush=True)
         write_json(files[label], row)
     for label, threshold in thresholds.items():
         row = read_json(files[label])
+        for key in ("epochs", "learning_rate"):
+            if row[key] != config.tuning[key]:
+                raise UserError(
+                    f"{files[label]} is of --{key.replace('_', '-')} {row[key]}, not "
+                    f"{config.tuning[key]}: take other --runs and --results, or the same flags"
+                )
         if "test_error" in row or not (threshold is None or any(row["removed"])):
             continue
         print(f"\nthreshold {label}: training on", flush=True)
         run = Config(
             **architecture.hyperparameters,
+            **config.tuning,
             dataset=name,
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            seed=config.seed,
-            data_dir=config.data_dir,
             start_from=str(starts[label]),
             out=starts[label].with_suffix(""),
         )

@@ -146,6 +146,9 @@ class RobustnessConfig:
     )
     out: Path = flag(Path("training/results/robustness"), "folder of the results")
 
+    def __post_init__(self) -> None:
+        flags.require_positive(self, "images")
+
 
 def work(config: RobustnessConfig) -> None:
     """Measure, and write `robustness.csv`, `README.md` and `examples.png`.
@@ -155,12 +158,14 @@ def work(config: RobustnessConfig) -> None:
     """
     dataset = data.load(config.dataset, config.data_dir)
     images, labels = data.first(dataset.test, config.images or len(dataset.test[1]))
-    rows, examples = [], {}
+    rows, examples, classes = [], {}, len(dataset.source.labels)
     models = {name: _load(config.folder / f"{name}.tflite") for name in config.files}
     for corruption in CORRUPTIONS:
         changed = corrupted(images[:], corruption).astype(np.float32)
         for name, model in models.items():
             probabilities = np.asarray(model.predict(changed))
+            if probabilities.shape[1:] != (classes,):
+                raise UserError(f"{name} does not tell {classes} classes apart: see --files")
             error = round(top1_error(probabilities, labels), 2)
             gap = round(calibration_error(probabilities, labels), 2)
             rows.append((name, corruption, len(labels), error, gap))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from larq_seresnet.console import positive
 from training import UserError
 from training.command import ending
 from training.experiments.position import heat
@@ -68,7 +69,7 @@ def measure(runs: Sequence[Path], images: int) -> pd.DataFrame:
         found[run.name] = centres(heat(run, pixels, LAYER))
     fmb = {run.name: int(config["fmb"]) for run, config in configs.items()}
     table = shifts(found)
-    table.insert(0, "dataset", dataset)
+    table.insert(0, "dataset", Path(dataset).name)
     table.insert(1, "layer", LAYER)
     return table.assign(first_fmb=table["first"].map(fmb), second_fmb=table["second"].map(fmb))
 
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m training.shift", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a finished run's folder")
-    parser.add_argument("--images", type=int, default=2000, help="how many (default: 2000)")
+    parser.add_argument("--images", type=positive, default=2000, help="how many (default: 2000)")
     parser.add_argument(
         "--results", type=Path, default=Path("training/results/position"), help="to write to"
     )

@@ -27,10 +27,10 @@ from training import UserError, flags
 from training.command import ending
 from training.experiments.arms import COMMON, GROUPS
 from training.experiments.jobs import Jobs
+from training.experiments.plan import read_log
 from training.flags import flag
 from training.tables import markdown
 from training.trainer.config import Config
-from training.trainer.run_folder import read_rows
 
 SCALED = ("width", "reduction", "gate", "group", "learning_rate")
 """What is searched over, in the order of the grid."""
@@ -119,7 +119,7 @@ def sweep(config: SweepConfig) -> list[Trial]:
         shown = ", ".join(f"{key} {value}" for key, value in values.items())
         run = config.run(values, proposed.get("tuner/epochs"))
         print(f"trial: {shown}, {run.epochs} epochs", flush=True)
-        if _epochs(run.folder) < run.epochs or not (run.folder / "results.json").exists():
+        if len(read_log(run.folder)) < run.epochs or not (run.folder / "results.json").exists():
             jobs.train(run)
         error = late_error(run.folder, run.epochs)
         print(f"trial: {shown}: error {error:.2f} %", flush=True)
@@ -142,7 +142,7 @@ def _oracle(config: SweepConfig) -> Any:
         if name == "learning_rate" and config.search != "grid":
             space.Float(name, min(values), max(values), sampling="log")
         else:  # as text: on the way from a chief, floats are rounded to 32 bits
-            space.Choice(name, list(map(str, values)))
+            space.Choice(name, list(dict.fromkeys(map(str, values))))
     settings = {
         "objective": kt.Objective("error", "min"),
         "hyperparameters": space,
@@ -171,17 +171,12 @@ def _values(proposed: Trial) -> Trial:
     return {name: kinds.get(name, str)(proposed[name]) for name in SCALED}
 
 
-def _epochs(folder: Path) -> int:
-    log = folder / "log.csv"
-    return len(read_rows(log)) if log.exists() else 0
-
-
 def late_error(folder: Path, epochs: int | None = None) -> float:
     """The mean validation error over the later half of a run's first epochs, in percent.
 
     The mean, since the error of a 1-bit network jumps from epoch to epoch.
     """
-    errors = [row["validation_error"] for row in read_rows(folder / "log.csv")][:epochs]
+    errors = [row["validation_error"] for row in read_log(folder)][:epochs]
     late = errors[len(errors) // 2 :]
     return sum(late) / len(late)
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from larq_seresnet import models
 from larq_seresnet.architecture import Architecture
-from larq_seresnet.files import write_atomically
+from larq_seresnet.files import replacing, write_atomically
 from training import UserError, flags
 from training.trainer import data, fit, network, targets
 from training.trainer.config import INDECISIVE, Config
@@ -122,9 +122,12 @@ def _job(
     pictures = load(config.dataset, config.data_dir)
     _write_pictures(config, pictures, own["grid"], folder, datasets)
     teacher = folder / f"{Path(config.distill).name}.npz"
-    if config.distill not in ("none", *names) and not teacher.exists():
-        model = targets.load_teacher(config.distill, config.dataset, pictures.source)
-        _write_network(teacher, model)
+    if config.distill not in ("none", *names):
+        if teacher.stem in names:  # whose file would say that the run is done
+            raise UserError(f"run {run['name']}: its teacher has the name of a run of the plan")
+        if not teacher.with_suffix(".json").exists():
+            model = targets.load_teacher(config.distill, config.dataset, pictures.source)
+            _write_network(teacher, model)
     if config.start_from is not None and config.start_from not in names:
         raise UserError(f"run {run['name']}: workers start from runs of the plan alone")
     described = asdict(network.architecture(config, pictures.source))
@@ -157,11 +160,12 @@ def _write_pictures(
     file = folder / f"pictures-{config.dataset}.npz"
     if not file.exists():
         splits = {name: getattr(pictures, name) for name in ("train", "validation", "test")}
-        np.savez(
-            file,
-            **{f"{name}_images": split[0][:] for name, split in splits.items()},
-            **{f"{name}_labels": split[1] for name, split in splits.items()},
-        )
+        with replacing(file) as draft:
+            np.savez(
+                draft,
+                **{f"{name}_images": split[0][:] for name, split in splits.items()},
+                **{f"{name}_labels": split[1] for name, split in splits.items()},
+            )
 
 
 def to_worker(value: np.ndarray) -> np.ndarray:
@@ -186,7 +190,8 @@ def _write_network(file: Path, model: tf.keras.Model) -> None:
         weight.name.removesuffix(":0"): np.ascontiguousarray(to_worker(value))
         for weight, value in zip(model.weights, model.get_weights(), strict=True)
     }
-    np.savez(file, **weights)
+    with replacing(file) as draft:
+        np.savez(draft, **weights)
     text = json.dumps({"spec": {"description": description}})
     write_atomically(file.with_suffix(".json"), text.encode())
 
@@ -205,11 +210,11 @@ def collect(folder: Path, runs: Path) -> list[tuple[str, dict[str, float]]]:
         UserError: The folder holds no jobs, or a run folder cannot be written.
     """
     try:
-        jobs = json.loads((folder / "jobs.json").read_text())
-    except (OSError, ValueError) as error:
+        waves = json.loads((folder / "jobs.json").read_text())["waves"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no jobs: {error}") from error
     found, load = [], functools.cache(data.load)
-    for spec in (spec for wave in jobs["waves"] for spec in wave):
+    for spec in itertools.chain.from_iterable(waves):
         if (file := folder / f"{spec['name']}.json").exists():
             record, path = json.loads(file.read_text()), runs / spec["name"]
             found.append((spec["name"], _collect(spec, record, folder, path, load)))

@@ -12,6 +12,7 @@ written from it. Files of other networks stay as they are.
 
 import argparse
 import hashlib
+import itertools
 import json
 import logging
 import sys
@@ -193,6 +194,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ending("training.zoo", "the networks that were finished are in the table"):
         FOLDER.mkdir(exist_ok=True)
         entries = {entry["file"]: entry for entry in load()}
-        for added in ([], *map(add, args.networks)):
+        for added in itertools.chain([[]], map(add, args.networks)):
             entries |= {entry["file"]: entry for entry in added}
             save([entries[name] for name in sorted(entries)])

@@ -7,11 +7,11 @@ becomes sections of its own.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from training import UserError
+from training.command import ending
 from training.experiments import sweep
 from training.experiments.records import read_csv
 from training.experiments.report import figures, gates, position, pruning, tables
@@ -82,10 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--out", type=Path, default=Path("training/results/report"), help="folder to write to"
     )
     options = parser.parse_args(arguments)
-    try:
+    with ending("training.report", "the same command writes all of it"):
         print(write(options.runs or found(RESULTS), options.out))
-    except UserError as error:
-        sys.exit(f"training.report: error: {error}")
 
 
 if __name__ == "__main__":

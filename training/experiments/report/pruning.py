@@ -45,7 +45,7 @@ def _cells(row: Any) -> list[str]:
     errors = [getattr(row, name) for name in _ERRORS]
     sizes = [getattr(row, name) for name in _SIZES]
     return [
-        _threshold(row.threshold),
+        _threshold(row),
         f"{sum(row.removed)} of {sum(row.channels)}",
         NONE if pd.isna(row.threshold) else f"{changed:.1f}",
         *(NONE if pd.isna(b) else f"{a:.2f}, {b:.2f}" for a, b in (errors[:2], errors[2:])),
@@ -53,12 +53,12 @@ def _cells(row: Any) -> list[str]:
     ]
 
 
-def _threshold(p: float) -> str:
-    if pd.isna(p):
+def _threshold(row: Any) -> str:
+    if pd.isna(row.threshold):
         return "unpruned"
-    if p * 1000 < 1:  # of any number of images: not one
-        return "never" if p else "0, without loss"
-    return f"{100 * p:g} %"
+    if row.threshold * row.training_images <= 1:
+        return "never" if row.threshold else "0, without loss"
+    return f"{100 * row.threshold:g} %"
 
 
 def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Figure:
@@ -79,7 +79,7 @@ def draw(networks: dict[str, pd.DataFrame], zoo: list[tuple[int, float]]) -> Fig
         left.plot(*points, "s", color=color, label="unpruned, as a float32 file")
         for row in tuned.itertuples():
             at = (row.litert_bytes, row.test_error)
-            right.annotate(_threshold(row.threshold), at, (0, 5), rotation=45, **by)
+            right.annotate(_threshold(row), at, (0, 5), rotation=45, **by)
     if zoo:
         left.plot(*zip(*zoo, strict=True), "x", color="black", ms=5, label="files of the zoo")
     for share in (32, 128):

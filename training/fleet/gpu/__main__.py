@@ -29,18 +29,23 @@ TRIED = 6  # epochs after which it is known how many fit into the time
 
 
 def train(
-    folder: Path, wave: int, device: torch.device, deadline: float, together: int | None = None
+    folder: Path,
+    jobs: Mapping[str, Any],
+    wave: int,
+    device: torch.device,
+    deadline: float,
+    together: int | None = None,
 ) -> None:
     """Train the runs of a wave; what is done, or taken by another process, is skipped.
 
     Args:
-        folder: With the jobs.
+        folder: Of the jobs.
+        jobs: What `jobs.json` there says.
         wave: Which of them.
         device: To train on.
         deadline: `time.time()` until which to be done: the schedules are shortened to it.
         together: How many runs side by side, one group after the other; by default all.
     """
-    jobs = json.loads((folder / "jobs.json").read_text())
     loaded = _Loaded(folder, jobs["datasets"], device)
     free = (spec for spec in jobs["waves"][wave] if _take(folder, spec["name"]))
     while time.time() < deadline and (taken := list(itertools.islice(free, together))):
@@ -119,7 +124,7 @@ def _train_together(
                 _save(loaded.folder, run)
         epoch = active[0].epoch
         if epoch == TRIED and deadline < math.inf:
-            left = int(0.97 * (deadline - time.time()) / np.median(active[0].seconds[-3:]))
+            left = max(1, int(0.97 * (deadline - time.time()) / np.median(active[0].seconds[-3:])))
             for run in active:
                 if epoch + left < run.epochs:
                     say(wave, f"{run.spec['name']}: {epoch + left} epochs of {run.epochs} fit")
@@ -168,10 +173,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.together is not None and chosen.together < 1:
         parser.error("--together is at least 1")
+    if not chosen.seconds > 0:
+        parser.error(f"--seconds must be positive, not {chosen.seconds}")
+    try:
+        jobs = json.loads((chosen.folder / "jobs.json").read_text())
+        lacking = [wave for wave in chosen.waves if wave not in range(len(jobs["waves"]))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"{chosen.folder} holds no jobs: {error}")
+    if lacking:
+        parser.error(f"there is no wave {lacking[0]}, only {len(jobs['waves'])} from 0 on")
     torch.backends.cudnn.benchmark = True
     deadline = time.time() + chosen.seconds
     for wave in chosen.waves:
-        train(chosen.folder, wave, torch.device(chosen.device), deadline, chosen.together)
+        train(chosen.folder, jobs, wave, torch.device(chosen.device), deadline, chosen.together)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -122,17 +123,14 @@ class Bank:
         while not teacher.with_suffix(".json").exists():
             time.sleep(0.2)
         file = teacher.with_name(f"answers-{teacher.stem}.npy")
-        try:
-            file.with_suffix(".asked").touch(exist_ok=False)
-        except FileExistsError:
-            while not file.exists():
-                time.sleep(0.2)
-            self.logits.copy_(torch.from_numpy(np.load(file)))
-            return
-        self._ask(teacher)
-        draft = file.with_name(f"draft-{file.name}")
-        np.save(draft, self.logits.cpu().numpy())
-        draft.replace(file)
+        with filelock.FileLock(file.with_suffix(".asked")):
+            if file.exists():
+                self.logits.copy_(torch.from_numpy(np.load(file)))
+                return
+            self._ask(teacher)
+            draft = file.with_name(f"draft-{file.name}")
+            np.save(draft, self.logits.cpu().numpy())
+            draft.replace(file)
 
     @torch.no_grad()
     def _ask(self, teacher: Path) -> None:
