@@ -153,6 +153,8 @@ class Architecture(Hyperparameters):
             raise ValueError(
                 f"input_shape must be (height, width, channels), not {self.input_shape!r}"
             )
+        if not all(map(math.isfinite, self.mean)):
+            raise ValueError(f"mean must be finite, not {self.mean}")
         if not all(0 <= x < math.inf for x in self.variance):
             raise ValueError(f"variance must be 0 or more, not {self.variance}")
         if not len(self.mean) == len(self.variance) == self.input_shape[2]:

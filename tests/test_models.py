@@ -174,6 +174,7 @@ def test_importing_the_package_is_light(python):
         ({"input_shape": (None, None, 3)}, "input_shape must be numbers"),
         ({"input_shape": (0, 32, 3)}, "input_shape must be"),
         ({"variance": (-1, 1, 1)}, "variance must be 0 or more"),
+        ({"mean": (float("nan"), 1, 1)}, "mean must be finite"),
         ({"classes": True}, "classes must be a positive integer"),
         ({"mean": (0.0,)}, "mean and variance need a value for each of the 3 channels"),
     ],

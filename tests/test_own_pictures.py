@@ -231,6 +231,15 @@ def test_places_that_cannot_be_used(tmp_path, load):
         load(tmp_path / "one")
 
 
+def test_a_class_without_a_file_is_named(photos, load, caplog):
+    (photos / "bird").mkdir()
+
+    data = load(photos)
+    assert data.source.labels == ("a dog", "cat")
+    assert data.skipped == (("bird", "it holds no file"),)
+    assert "skipped (1): bird (it holds no file)" in caplog.text
+
+
 def test_a_class_with_one_picture(photos, load):
     save(photos / "bird" / "a.png", draw(1)[0])
     with pytest.raises(UserError, match=r"class bird has 1 picture that .*: add some, or remove"):
@@ -390,6 +399,8 @@ def test_a_cache_that_cannot_be_written(photos, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written .*: say --cache-dir, or --no-cache"):
         datasets.load(str(photos), cache_dir=tmp_path / "file" / "cache")
+    with pytest.raises(UserError, match=r"say --cache-dir$"):  # what was skipped lies there too
+        datasets.load(str(photos), cache_dir=tmp_path / "file" / "cache", cache=False)
 
 
 def test_pictures_that_vanish_are_named(photos, load):
@@ -401,29 +412,33 @@ def test_pictures_that_vanish_are_named(photos, load):
 
 @pytest.fixture(scope="module")
 def catalogue(tmp_path_factory):
-    """A data set of `tensorflow_datasets` with grey images of 10 by 12 pixels, and one of text."""
+    """Data sets of `tensorflow_datasets`: grey images of 10 by 12 pixels, and text.
+
+    Of "partly" the last ten images have no label.
+    """
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
     folder = tmp_path_factory.mktemp("tfds")
     images = RANDOM.integers(0, 256, (90, 10, 12, 1), dtype=np.uint8)
     kinds = np.arange(90) % 2
-    labelled = {
-        split: tf.data.Dataset.from_tensor_slices({"image": images[part], "kind": kinds[part]})
-        for split, part in (("train", slice(70)), ("validation", slice(70, 90)))
-    }
     features = {
         "image": tfds.features.Image(shape=(10, 12, 1)),
         "kind": tfds.features.ClassLabel(names=["even", "odd"]),
     }
     write = tfds.dataset_builders.store_as_tfds_dataset
-    write(
-        "tiny",
-        version="1.2.0",
-        features=tfds.features.FeaturesDict(features),
-        split_datasets=labelled,
-        data_dir=folder,
-    )
+    for name, labels in (("tiny", kinds), ("partly", np.where(np.arange(90) < 80, kinds, -1))):
+        labelled = {
+            split: tf.data.Dataset.from_tensor_slices({"image": images[part], "kind": labels[part]})
+            for split, part in (("train", slice(70)), ("validation", slice(70, 90)))
+        }
+        write(
+            name,
+            version="1.2.0",
+            features=tfds.features.FeaturesDict(features),
+            split_datasets=labelled,
+            data_dir=folder,
+        )
     text = tf.data.Dataset.from_tensor_slices({"text": ["a", "b"], "kind": [0, 1]})
     features = {"text": tfds.features.Text(), "kind": features["kind"]}
     write(
@@ -449,6 +464,15 @@ def test_a_data_set_of_a_catalogue(catalogue, load, name):
     assert np.array_equal(images, data.validation[0][:])
     assert np.array_equal(labels, data.validation[1])
     assert load(name, data_dir=catalogue, size=(20, 20)).source.shape == (20, 20, 1)
+
+
+def test_what_has_no_label_is_skipped(catalogue, load):
+    data = load("partly", data_dir=catalogue)
+
+    assert [reason for _, reason in data.skipped] == ["it has no label"] * 10
+    assert np.bincount(data.validation[1]).tolist() == [5, 5]
+    _, labels = datasets.read("partly", "validation", data_dir=catalogue)
+    assert np.array_equal(labels, data.validation[1])
 
 
 def test_a_data_set_that_does_not_fit(catalogue, load, tmp_path):

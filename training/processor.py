@@ -52,7 +52,7 @@ def onednn_by_default() -> bool:
 
 def onednn() -> bool:
     """Whether TensorFlow uses oneDNN."""
-    return os.environ.get(_ONEDNN, str(int(onednn_by_default()))) == "1"
+    return os.environ.get(_ONEDNN, str(int(onednn_by_default()))).lower() in ("1", "true")
 
 
 _USERS = os.environ.get(_ONEDNN)  # before `prepare`

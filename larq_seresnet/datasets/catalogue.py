@@ -4,7 +4,7 @@ import contextlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -158,8 +158,10 @@ class Labelled:
             for entry in tfds.as_numpy(stored):
                 name = entry["tfds_id"].decode()
                 chosen = draw_split(name, missing) if split == "train" else split
-                label = self.labels[entry[self._label]]
-                yield Example(name, label, chosen, _Fit(entry[self._image], shape))
+                number = entry[self._label]
+                fit = _Fit(entry[self._image], shape)
+                decode: Callable[[], np.ndarray] = fit if number >= 0 else _without_label
+                yield Example(name, self.labels[number], chosen, decode)
 
 
 class _Fit:
@@ -172,6 +174,10 @@ class _Fit:
     def __call__(self) -> np.ndarray:
         image = self._image
         return fit_image(image[..., 0] if image.shape[-1] == 1 else image, *self._shape)
+
+
+def _without_label() -> np.ndarray:
+    raise ValueError("it has no label")  # which `tensorflow_datasets` writes as -1
 
 
 def require_reachable(url: str) -> None:

@@ -160,7 +160,10 @@ def _from_folder(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Picture
                 skipped.append((name, "it lies in no class's folder"))
     for split, folder in classes:
         label = folder.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        for path in _files(folder, (root,), root, skipped):
+        paths = list(_files(folder, (root,), root, skipped))
+        if not paths:
+            skipped.append((folder.relative_to(root).as_posix(), "it holds no file"))
+        for path in paths:
             yield Picture(path.relative_to(root).as_posix(), path, label, split)
 
 

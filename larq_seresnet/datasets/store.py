@@ -141,7 +141,7 @@ class Store:
         except OSError as error:
             raise UserError(
                 f"the cache of decoded pictures, {self._folder}, cannot be written ({error}): "
-                "say --cache-dir, or --no-cache"
+                f"say --cache-dir{', or --no-cache' if self._head['pixels'] else ''}"
             ) from error
 
     def read(self, numbers: np.ndarray) -> np.ndarray:

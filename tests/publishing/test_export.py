@@ -105,3 +105,19 @@ def test_an_unfinished_run_is_refused(finish, folder):
 
     with pytest.raises(SystemExit, match=r"training\.export: error: .*no finished run"):
         export.main([str(run)])
+
+
+def test_images_of_another_shape_are_refused(finish, folder):
+    run, _ = finish(width=4, input_shape=(48, 48, 3))
+
+    with pytest.raises(SystemExit, match=r"cannot be exported: its images have another shape"):
+        export.main([str(run)])
+    assert not list(folder.glob("*.npz"))
+
+
+def test_the_table_has_what_was_written_before_a_run_was_refused(finish, folder, tmp_path):
+    run, _ = finish(width=4)
+
+    with pytest.raises(SystemExit, match="no finished run"):
+        export.main([str(run), str(tmp_path / "nowhere")])
+    assert '`SEResNet14Bin(width=4, weights="digits")`' in (folder / "README.md").read_text()

@@ -113,6 +113,7 @@ def test_the_workers_shares_are_the_batches_of_one():
         '{"cluster": {"worker": ["a:1"]}}',
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
         '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:x"]}, "task": {"type": "worker", "index": 0}}',
     ],
 )
 def test_a_wrong_tf_config(content, monkeypatch):

@@ -193,6 +193,15 @@ def test_a_file_cut_in_half(name, finished, tmp_path):
     assert (tmp_path / name).read_bytes() == whole[: len(whole) // 2]
 
 
+def test_a_further_log_without_its_header(finished, tmp_path):
+    for file in finished.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "gates.csv").write_text("1\n2\n")
+
+    with pytest.raises(SystemExit, match=r"gates\.csv is damaged"):
+        run(tmp_path, *FLAGS)
+
+
 def test_one_folder_holds_one_training_at_a_time(finished, tmp_path):
     process = start(tmp_path / "run", *FLAGS)
     wait_for(process, "epoch 1/4")
@@ -213,6 +222,7 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
     with pytest.raises(SystemExit, match="is no folder to write to"):
         run("/proc/run")
     assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +238,7 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (["--learning-rate", "0"], "--learning-rate must be positive"),
         (["--learning-rate", "nan"], "--learning-rate must be positive"),
         (["--seed", "-1"], "--seed must be 0 or more"),
+        (["--seed", "4294967296"], "--seed must be 0 or more, and less than 2^32"),
         (["--fmb-epochs", "3"], "--fmb-epochs and --fmb-start need --fmb"),
         (["--fmb-start", "3"], "--fmb-epochs and --fmb-start need --fmb"),
         (["--fmb", "--fmb-start", "-1"], "--fmb-start must be 0 or more"),
@@ -243,6 +254,10 @@ def test_out_that_is_no_folder_of_a_run(tmp_path):
         (
             ["--hold-gates", "2", "--fmb", "--open-gates", "--epochs", "2"],
             "--hold-gates must be less than --epochs 2",
+        ),
+        (
+            ["--fmb", "--open-gates", "--hold-gates=2", "--start-from=x", "--freeze-body=3"],
+            "--freeze-body and --hold-gates exclude each other",
         ),
         (["--distinct-epochs", "2"], "--distinct-epochs needs --distill"),
         (["--label-smoothing", "1.5"], "--label-smoothing must be from 0 to 1, not 1.5"),

@@ -5,7 +5,7 @@ import warnings
 
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontEntry, fontManager
 
 from training.trainer import fonts
 
@@ -27,10 +27,13 @@ def warned():
 
 @pytest.mark.parametrize("name", ["cat", "çà", "犬\t\ue000cat", ""])
 def test_what_no_installed_font_has_is_said_once_and_without_warnings(
-    name, monkeypatch, warned, capsys
+    name, monkeypatch, tmp_path, warned, capsys
 ):
+    """Nor do fonts matter that are damaged, or were uninstalled since they were listed."""
+    (tmp_path / "damaged").write_text("no font")
+    useless = [FontEntry(str(tmp_path / name), name) for name in ("damaged", "uninstalled")]
     own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
-    monkeypatch.setattr(fontManager, "ttflist", own)
+    monkeypatch.setattr(fontManager, "ttflist", [*useless, *own])
     with fonts.drawing(name):
         picture(name)
 

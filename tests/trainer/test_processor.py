@@ -78,3 +78,6 @@ def test_a_line_says_what_is_used(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
     line = processor.describe("float32", "fused", 2)
     assert line == "avx2, oneDNN on, float32, fused kernels, 2 shards of a batch"
+    for value, shown in (("True", "on"), ("false", "off")):  # TensorFlow takes words too
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+        assert f"oneDNN {shown}" in processor.describe("float32", "fused", 2)

@@ -28,7 +28,8 @@ def export(run: Path) -> Path:
     """Write the weights of a finished run; returns the file's path.
 
     Raises:
-        UserError: The run is not finished, or its network is pruned, which no builder makes.
+        UserError: The run is not finished; or its network is pruned, which no builder makes, or
+            takes images of another shape than the data set's.
     """
     if not (run / "results.json").exists():
         raise UserError(f"{run} is no finished run: it has no results.json")
@@ -36,6 +37,8 @@ def export(run: Path) -> Path:
     dataset = source.metadata["dataset"]
     if dataset not in data.SOURCES:
         raise UserError(f"{run}: nothing is known about data set {dataset!r}")
+    if source.model.input_shape[1:] != data.SOURCES[dataset].shape:
+        raise UserError(f"{run} cannot be exported: its images have another shape than {dataset}'s")
     metadata = {
         "dataset": dataset,
         "labels": source.metadata["labels"],
@@ -124,7 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="a finished run's folder")
     args = parser.parse_args(arguments)
     with ending("training.export", "the runs that were named as written are exported"):
-        for run in args.runs:
-            path = export(run)
-            print(f"wrote {path}: {path.stat().st_size:,} bytes", flush=True)
-        write_atomically(pretrained.FOLDER / "README.md", table().encode())
+        try:
+            for run in args.runs:
+                path = export(run)
+                print(f"wrote {path}: {path.stat().st_size:,} bytes", flush=True)
+        finally:
+            write_atomically(pretrained.FOLDER / "README.md", table().encode())

@@ -140,10 +140,11 @@ class Config(Hyperparameters):
         ranges: list[tuple[str, Callable[[Any], bool], str]] = [
             ("epochs batch_size fmb_epochs", lambda x: x is None or x >= 1, "at least 1"),
             (
-                "seed cutout calibration fmb_start freeze_body distinct_epochs hold_gates",
+                "cutout calibration fmb_start freeze_body distinct_epochs hold_gates",
                 lambda x: x >= 0,
                 "0 or more",
             ),
+            ("seed", lambda x: 0 <= x < 2**32, "0 or more, and less than 2^32"),
             ("padding", lambda x: x is None or x >= 0, "0 or more"),
             ("learning_rate distill_temperature", lambda x: 0 < x < float("inf"), "positive"),
             (
@@ -171,6 +172,10 @@ class Config(Hyperparameters):
                 "--hold-gates needs --activations float or --float-attention",
             ),
             (self.freeze_body and self.start_from is None, "--freeze-body needs --start-from"),
+            (
+                self.freeze_body and self.hold_gates,
+                "--freeze-body and --hold-gates exclude each other",
+            ),
             *(
                 (
                     getattr(self, x) >= self.epochs,

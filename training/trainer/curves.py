@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.ticker import MaxNLocator
 
+from larq_seresnet.files import replacing
 from training.trainer.run_folder import Row, read_rows
+
+_DRAWN = ("epoch", "train_error", "validation_error", "test_error")
 
 
 def draw(runs: dict[str, list[Row]]) -> Any:
@@ -63,19 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m training.curves", description="Draws the learning curves of runs."
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="folder of training.fit")
-    parser.add_argument("--out", metavar="PICTURE", required=True, help="a .png, .svg or .pdf file")
+    parser.add_argument(
+        "--out", metavar="PICTURE", required=True, type=Path, help="a .png, .svg or .pdf file"
+    )
     options = parser.parse_args(arguments)
-    runs = {run.name: _read_log(run / "log.csv") for run in options.runs}
+    names = Counter(run.name for run in options.runs)
+    runs = {
+        run.name if names[run.name] == 1 else str(run): _read_log(run / "log.csv")
+        for run in options.runs
+    }
     try:
-        draw(runs).savefig(options.out)
+        with replacing(options.out) as draft:
+            draw(runs).savefig(draft, format=options.out.suffix[1:] or "png")
     except (OSError, ValueError) as error:
         sys.exit(f"training.curves: error: {options.out} cannot be written: {error}")
 
 
 def _read_log(path: Path) -> list[Row]:
     try:
-        log = read_rows(path)
-    except (OSError, ValueError, TypeError) as error:
+        log = [{name: row[name] for name in _DRAWN} for row in read_rows(path)]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         sys.exit(f"training.curves: error: {path} is no log of training.fit: {error}")
     if not log:
         sys.exit(f"training.curves: error: {path} has no epoch yet")

@@ -17,6 +17,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -164,7 +165,7 @@ def _task() -> tuple[list[str], str, bool]:
         cluster, task = content["cluster"], content["task"]
         addresses = [*cluster.get("chief", []), *cluster.get("worker", [])]
         address = cluster[task["type"]][task["index"]]
-        if address not in addresses or not all(":" in one for one in addresses):
+        if address not in addresses or not all(re.fullmatch(r".+:\d+", x) for x in addresses):
             raise ValueError("not a chief's or worker's host:port")
     except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise UserError(

@@ -15,7 +15,8 @@ def drawing(text: str) -> Iterator[None]:
     lacking = {ord(letter) for letter in text if letter.isprintable()} - own
     families = list(matplotlib.rcParams["font.family"])
     if lacking:
-        fonts = [x for x in fontManager.ttflist if not x.name.startswith("Last Resort")]
+        listed = [x for x in fontManager.ttflist if not x.name.startswith("Last Resort")]
+        fonts = [font for font in listed if _letters(font.fname)]
         best = max(fonts, key=lambda font: len(lacking & _letters(font.fname)))
         missing = "".join(map(chr, sorted(lacking - _letters(best.fname))[:10]))
         families.append(best.name)
@@ -27,4 +28,7 @@ def drawing(text: str) -> Iterator[None]:
 
 
 def _letters(file: str) -> set[int]:
-    return set(get_font(file).get_charmap())
+    try:
+        return set(get_font(file).get_charmap())
+    except (OSError, RuntimeError):  # it is damaged, or was uninstalled since it was listed
+        return set()

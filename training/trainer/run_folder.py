@@ -85,7 +85,7 @@ class RunFolder:
         try:
             self._agree(config)
         except BaseException:
-            self._lock.release()
+            self.__exit__()
             raise
 
     def __enter__(self) -> "RunFolder":
@@ -93,10 +93,11 @@ class RunFolder:
 
     def __exit__(self, *exception: object) -> None:
         """Let go of the folder, and of what is left of a run that did not begin."""
-        if self._is_new and not (self.path / "config.json").exists():
-            (self.path / ".lock").unlink(missing_ok=True)
+        if not (self.path / "config.json").exists():
             with contextlib.suppress(OSError):
-                self.path.rmdir()
+                (self.path / ".lock").unlink()
+                if self._is_new:
+                    self.path.rmdir()
         self._lock.release()
 
     @property
@@ -145,7 +146,7 @@ class RunFolder:
         Raises:
             UserError: The log is damaged, or shorter than the checkpoint says.
         """
-        rows = self._load_rows("log.csv") if epochs else []
+        rows = self._load_rows("log.csv", epochs) if epochs else []
         if len(rows) < epochs:
             raise UserError(
                 f"{self.path / 'log.csv'} has {len(rows)} epochs, the checkpoint {epochs}: "
@@ -159,13 +160,11 @@ class RunFolder:
         Raises:
             UserError: The file is damaged.
         """
-        if not (self.path / name).exists():
-            return []
-        return [row for row in self._load_rows(name) if row["epoch"] <= epochs]
+        return self._load_rows(name, epochs) if (self.path / name).exists() else []
 
-    def _load_rows(self, name: str) -> list[Row]:
+    def _load_rows(self, name: str, epochs: int) -> list[Row]:
         try:
-            return read_rows(self.path / name)
+            return [row for row in read_rows(self.path / name) if row["epoch"] <= epochs]
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{self.path / name} is damaged ({error}): restore it, "
