@@ -93,7 +93,8 @@ def check_images(model: tf.keras.Model, images: np.ndarray) -> None:
     Raises:
         ValueError: There are none, or they have another shape than the model's input.
     """
-    wanted = tuple(model.input_shape[1:])
-    fits = len(images) and len(images.shape) == len(wanted) + 1
-    if not fits or any(a not in (None, b) for a, b in zip(wanted, images.shape[1:], strict=True)):
-        raise ValueError(f"images of shape {images.shape} do not fit inputs of {wanted}")
+    wanted = [x.shape[1:] for x in model.inputs]
+    fits = len(wanted) == 1 and wanted[0].is_compatible_with(images.shape[1:])
+    if not fits or not len(images):
+        shapes = ", ".join(str(tuple(shape)) for shape in wanted)
+        raise ValueError(f"images of shape {images.shape} do not fit inputs of {shapes}")

@@ -78,10 +78,10 @@ def load_with_images(
     dataset = dataset or found.dataset
     if not dataset:
         raise UserError(f"which images {source} was trained on is not known: say --dataset")
-    shape = found.model.input_shape[1:]
-    fixed = len(shape) == 3 and None not in shape
+    shapes = [tuple(x.shape[1:]) for x in found.model.inputs or ()]
+    fixed = len(shapes) == 1 and len(shapes[0]) == 3 and None not in shapes[0]
     with silence():
-        images = load_images(dataset, split, count, shape if fixed else None)
+        images = load_images(dataset, split, count, shapes[0] if fixed else None)
         return found.model, dataset, images
 
 

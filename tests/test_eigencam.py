@@ -77,6 +77,20 @@ def test_any_keras_image_model():
         eigencam(model, images[:, :5])
 
 
+def test_a_model_whose_input_has_a_key():
+    image = tf.keras.Input((8, 8, 3))
+    model = tf.keras.Model({"image": image}, tf.keras.layers.Conv2D(2, 3)(image))
+
+    assert eigencam(model, np.ones((2, 8, 8, 3))).shape == (2, 6, 6)
+
+
+def test_a_model_without_feature_maps():
+    model = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(8, 8, 3))])
+
+    with pytest.raises(ValueError, match="no layer's output is a feature map"):
+        eigencam(model, np.ones((2, 8, 8, 3)))
+
+
 def test_the_overlay_leaves_cold_places_as_they_are():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     heatmap = np.full((8, 8), -1.0, np.float32)

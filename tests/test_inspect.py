@@ -135,6 +135,17 @@ def test_a_model_for_images_of_any_size(tmp_path, capsys):
     assert "attention" in capsys.readouterr().out
 
 
+def test_a_model_whose_input_has_a_key(tmp_path, capsys):
+    image = tf.keras.Input((24, 24, 3))
+    x = SqueezeExcite(fmb=True, name="attention")(tf.keras.layers.Conv2D(4, 3)(image))
+    tf.keras.Model({"image": image}, x).save(tmp_path / "dict.keras")
+
+    arguments = [str(tmp_path / "dict.keras"), "--dataset", "digits", "--images", "5"]
+    assert __main__.main(arguments) == 0
+
+    assert "attention" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"config": []}', '{"config": {}'])
 def test_a_damaged_run_is_one_line(content, tmp_path, capsys):
     (tmp_path / "config.json").write_text(content)
@@ -169,6 +180,7 @@ def test_files_are_replaced_whole(tmp_path):
         (["nowhere.keras"], "neither a run folder, a saved model nor a pretrained network"),
         ([], "say --dataset"),
         (["--dataset", "no_such_data"], "point TFDS_DATA_DIR"),
+        (["--dataset", "digits", "--csv", "no/gates.csv"], "there is no folder no"),
     ],
 )
 def test_the_users_mistakes_are_one_line(arguments, message, saved, capsys):

@@ -104,8 +104,8 @@ def convert(
         lce_check: Whether a file for "lce" is verified with LCE's interpreter, and not with
             `larq_seresnet.edge`, which also runs grouped binary convolutions.
         images: To verify with, (images, height, width, channels), or a list of one array for each
-            input, in the model's range. By default CIFAR-10's test images where they fit and are on
-            disk, otherwise synthetic ones.
+            input, in the model's range. By default test images of the metadata's "dataset", or
+            CIFAR-10's where they fit, if they are on disk, otherwise synthetic ones.
         metadata: What else the file should say about itself, JSON values: "labels", "dataset" ...
 
     Raises:
@@ -306,11 +306,15 @@ def _facts(
     model: tf.keras.Model, target: str, metadata: Mapping[str, Any] | None, images: int, kind: str
 ) -> dict[str, Any]:
     """What every file says about itself."""
-    return {
+    own = {
         "target": target,
         "version": larq_seresnet.__version__,
         "input_shape": [int(size) for size in model.inputs[0].shape[1:]],
+    }
+    return {
+        **own,
         **(metadata or {}),
+        **own,  # not what another file's say
         "verified_images": images,
         "verified_on": kind,
     }

@@ -145,7 +145,8 @@ def _norm(graph: Graph, operator: Operator) -> None:
     a, b = scale.constant(1), shift.constant(1)
     if a is None or b is None or a.ndim != 1 or a.shape != b.shape or not a.all():
         return
-    if (a < 0).any() and not _turn(graph, operator, a < 0):
+    rectified = shift.options.fusedActivationFunction == _RELU  # all its signs are +1
+    if (a < 0).any() and (rectified or not _turn(graph, operator, a < 0)):
         return
     shift.inputs = [scale.inputs[0], Tensor.constant(b / a)]
 
@@ -163,7 +164,7 @@ def _turn(graph: Graph, operator: Operator, turned: np.ndarray) -> bool:
     readers = [reader for reader, _ in graph.consumers(signs)]
     for reader in readers:
         kernel = reader.constant(1) if reader.name in _READS_ONE_PIXEL else None
-        if kernel is None or kernel[0].size != kernel.shape[-1]:
+        if kernel is None or not kernel[0].size == kernel.shape[-1] == signs.shape[-1]:
             return False  # a larger kernel reads padding, which would be turned as well
         packed = kernel.dtype == np.int32
         kernels.append(kernel ^ words if packed else np.where(turned, -kernel, kernel))

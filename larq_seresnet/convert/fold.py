@@ -85,6 +85,8 @@ def _dense(graph: Graph, operator: Operator) -> None:
     strides = (operator.options.strideH, operator.options.strideW)
     if kernel.shape[1:3] != (1, 1) or (strides != (1, 1) and x.shape[1:3] != (1, 1)):
         return
+    if x.shape[3:] > kernel.shape[3:]:  # it is grouped
+        return
     if bias and bias.data is not None and not bias.data.any():
         bias = None
     matrix = Tensor.constant(kernel.data.reshape(kernel.shape[0], kernel.shape[3]))

@@ -13,6 +13,7 @@ from larq_seresnet.datasets import display_name, load_images
 from larq_seresnet.errors import ConversionError, UserError
 
 _COUNT = 500  # of large images fewer: of as many pixels as so many of 64x64, but at least 100
+_EQUAL = 1e-6  # below it, noise is the same all over the image but for rounding
 
 
 def verification_images(
@@ -61,4 +62,5 @@ def _synthetic(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     for axis in range(1, noise.ndim - 1):
         noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0)
     spread = noise.std(axis=tuple(range(1, noise.ndim)), keepdims=True)
+    spread = np.where(spread > _EQUAL, spread, 1)
     return np.clip(np.rint(128 + 64 * noise / spread), 0, 255).astype(np.float32)

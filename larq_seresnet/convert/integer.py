@@ -96,7 +96,7 @@ def examples(model: tf.keras.Model, dataset: str | None, limits: pixels.Range) -
     """Training images of a data set, as a model of this range takes them.
 
     Raises:
-        UserError: No data set is named, or it is not on disk.
+        UserError: No data set is named, it is not on disk, or the model takes no images.
     """
     if not dataset:
         raise UserError(
@@ -104,6 +104,8 @@ def examples(model: tf.keras.Model, dataset: str | None, limits: pixels.Range) -
             "which it was trained on is not known: say --examples DATASET (examples=images)"
         )
     shape = tuple(model.inputs[0].shape[1:])
+    if not pixels.are_images(model) or None in shape:
+        raise UserError(f"a data set's images do not fit inputs of {shape}: say examples=images")
     try:
         images = load_images(dataset, "train", _EXAMPLES, shape)
     except UserError as error:

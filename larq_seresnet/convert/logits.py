@@ -45,12 +45,13 @@ class Logits:
             given = tf.nest.flatten([node.outputs for node in layer._inbound_nodes])
             if is_activated and any(id(x) in read for x in given):
                 function = ""  # without it, what else is computed would change
-            if not graph.producer(result, function):
+            applied_to = tf.nest.flatten(layer._inbound_nodes[index].keras_inputs)
+            if not graph.producer(result, function) or len(applied_to) > 1:  # a mask, too
                 function = ""
             if function and is_activated:
                 self._activated.append(layer)
             elif function:
-                (output,) = tf.nest.flatten(layer._inbound_nodes[index].keras_inputs)
+                (output,) = applied_to
             self._tensors.append(output)
             self._functions.append(function)
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from flatbuffers import flexbuffers
 
 from larq_seresnet.convert.codes import Code, encode, encode_integers
 from larq_seresnet.convert.graph import Graph, Operator, Tensor, TensorType
@@ -199,10 +200,12 @@ def _described(
         return None
     name, data = operator.outputs[0].name, tensor.data
     if operator.name == "LceBconv2d":
-        return Kernel(binary_name(operator), operator.name, 32 * data.size, 1, data.nbytes, "")
+        channels = flexbuffers.Loads(operator.options)["channels_in"]
+        elements = data.size * channels // -(-channels // 32)  # of words that channels fill
+        return Kernel(binary_name(operator), operator.name, elements, 1, data.nbytes, "")
     code, why = known.get(tensor, (None, "something else reads it, too"))
     bits, nbytes = (code.bits, code.nbytes) if code else (8 * data.itemsize, data.nbytes)
-    if not code and _is_half(tensor):
+    if tensor in known and not code and _is_half(tensor):
         bits, nbytes = 16, data.nbytes // 2
     if code and code.table is not None:
         why += ", off the grid of one step"

@@ -112,6 +112,8 @@ def _scaling(pixels: Any, result: Any) -> tuple[np.ndarray, np.ndarray] | None:
     """The shift and the scale of each channel, where the result is pixels * scale + shift."""
     if result.shape[-1] != pixels.shape[-1] or not result.dtype.is_floating:
         return None
+    if None in (*pixels.shape[1:], pixels.shape[-1]):  # of any size, or single numbers
+        return None
     plain = np.ones((len(_PROBES), *pixels.shape[1:]), np.float32)
     probes = plain * _PROBES.reshape(-1, *[1] * (plain.ndim - 1))
     try:

@@ -20,6 +20,7 @@ _KERNELS = {
     "TRANSPOSE_CONV",
     "LceBconv2d",
 }
+_SPLITS = {("SPLIT", 1), ("SPLIT_V", 0)}  # what they cut, as which input
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _kind(graph: Graph, constant: Tensor) -> str:
             if operator.name in ("MUL", "ADD", "SUB", "DIV"):
                 other = operator.inputs[1 - position]
                 return "scales" if _is_unpacked(graph, other) else "batch_norm"
-            if operator.name in ("CAST", "RESHAPE") or (operator.name, position) == ("SPLIT_V", 0):
+            if operator.name in ("CAST", "RESHAPE") or (operator.name, position) in _SPLITS:
                 frontier += operator.outputs
     return "tables"
 

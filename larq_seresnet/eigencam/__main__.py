@@ -44,7 +44,7 @@ def _draw(args: argparse.Namespace) -> None:
         from larq_seresnet.eigencam import eigencam
         from larq_seresnet.eigencam.overlay import overlay
     model = sources.load(args.model).model
-    shape: Any = model.input_shape[1:] if len(model.inputs or ()) == 1 else ()
+    shape: Any = tuple(model.inputs[0].shape[1:]) if len(model.inputs or ()) == 1 else ()
     if len(shape) != 3 or None in shape or shape[2] not in (1, 3):
         raise ValueError(f"the model takes no images of a fixed size: its input is {shape}")
     for path, name in zip(args.images, names, strict=True):

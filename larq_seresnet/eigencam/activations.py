@@ -22,14 +22,15 @@ def feature_maps(
         raise ValueError("the model must have one input, whose shape is known")
     model = flat(model)
     maps = {one.name: one.output for one in model.layers if _is_feature_map(one)}
-    if layer is None and maps:
-        layer = list(maps)[-1]
+    if not maps:
+        raise ValueError("no layer's output is a feature map (batch, rows, columns, channels)")
+    layer = layer or list(maps)[-1]
     if layer not in maps:
         if layer in [one.name for one in model.layers]:
             raise ValueError(
                 f"the output of layer {layer!r} is no feature map (batch, rows, columns, channels)"
             )
-        near = difflib.get_close_matches(str(layer), maps, n=3) or list(maps)[-5:]
+        near = difflib.get_close_matches(layer, maps, n=3) or list(maps)[-5:]
         raise ValueError(
             f"the model has no layer {layer!r}; layers with feature maps are, for instance, "
             f"{', '.join(near)}"

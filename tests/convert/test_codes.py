@@ -81,6 +81,16 @@ def test_a_kernel_is_restored_exactly(restored, kind, target):
     assert np.array_equal(restored(work), kernel)
 
 
+def test_a_kernel_that_something_else_reads_is_left_alone():
+    kernel = np.ones(SHAPE, np.float32)  # which float16 holds exactly
+    work = _network(kernel)
+    result = graph.Tensor(graph.TensorType.FLOAT32, SHAPE)
+    work.operators.append(graph.Operator.builtin("ABS", [work.operators[0].inputs[1]], result))
+    work.outputs.append(result)
+    (stored,) = pack(work, "litert")
+    assert (stored.bits, stored.nbytes) == (32, kernel.nbytes)
+
+
 @pytest.fixture
 def restored():
     """The kernel that the device's runtime has when it has loaded a graph's file."""
@@ -153,6 +163,10 @@ LAYERS = {
         ),
     ),
     "grouped": ((12, 12, 32), lambda q: lq.layers.QuantConv2D(64, 3, groups=4, kernel_quantizer=q)),
+    "grouped, of one pixel": (
+        (12, 12, 64),
+        lambda q: lq.layers.QuantConv2D(64, 1, groups=2, kernel_quantizer=q),
+    ),
     "dilated": (
         (16, 16, 16),
         lambda q: lq.layers.QuantConv2D(64, 3, dilation_rate=2, kernel_quantizer=q),

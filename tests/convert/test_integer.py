@@ -91,6 +91,9 @@ def test_what_it_cannot_do_is_refused(network, pictures):
     loop = tf.keras.Sequential([tf.keras.layers.LSTM(4, input_shape=(32, 3))])
     with pytest.raises(ValueError, match=r"build lstm.* with unroll=True"):
         convert(loop, "litert", activations="int8", examples=pictures[:, 0])
+    dense = tf.keras.Sequential([tf.keras.layers.Dense(4, input_shape=(9,))])
+    with pytest.raises(ValueError, match=r"images do not fit inputs of \(9,\)"):
+        convert(dense, "litert", activations="int8", metadata={"dataset": "digits"})
     binary = network(activations="binary")
     with pytest.raises(ValueError, match="int8 is for float activations"):
         convert(binary, "litert", activations="int8", examples=pictures)

@@ -46,6 +46,7 @@ MODELS = {
     "operation": lambda: one_output(tf.nn.softmax),
     "lambda": lambda: one_output(LAYERS.Lambda(tf.nn.softmax)),
     "activation": lambda: one_output(LAYERS.Activation(tf.nn.softmax)),
+    "masked": lambda: one_output(lambda logits: LAYERS.Softmax()(logits, mask=logits > 0)),
     "sigmoid": lambda: one_output(activated("sigmoid")),
     "one number": lambda: one_output(LAYERS.Dense(1)),
     "truth": lambda: one_output(lambda logits: logits > 0),

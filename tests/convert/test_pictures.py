@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_seresnet import models
 from larq_seresnet.architecture import Architecture
@@ -67,3 +68,10 @@ def test_large_images_are_verified_on_fewer():
         return len(images)
 
     assert (count(64, 64, 3), count(96, 96, 3), count(224, 224, 3)) == (500, 222, 100)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5, 1), (5, 5, 1)])
+def test_small_inputs_have_many_values(shape):
+    given = tf.keras.Input(shape)
+    (images,), _ = verification_images(tf.keras.Model(given, given + 1))
+    assert len(np.unique(images)) > 20

@@ -4,7 +4,7 @@ import larq as lq
 import pytest
 import tensorflow as tf
 
-from larq_seresnet.convert import run_conversion
+from larq_seresnet.convert import convert, run_conversion
 from larq_seresnet.convert.report import as_table, compare_sizes
 
 SE = {"CAST": 6, "GREATER_EQUAL": 6, "MEAN": 7, "SOFTMAX": 1, "SUB": 1}
@@ -94,7 +94,10 @@ def test_bytes_and_operators(network, pictures, operators, activations, target, 
 @pytest.mark.parametrize("target", ["lce", "litert"])
 @pytest.mark.parametrize("activations", ["float", "binary"])
 def test_report_accounts_for_every_byte(network, pictures, activations, target, sizes):
-    conversion = run_conversion(network(width=16, activations=activations), target, images=pictures)
+    model = network(width=16, activations=activations)
+    conversion = run_conversion(model, target, images=pictures)
+    weights = sum(x.shape.num_elements() for x in model.weights if "kernel" in x.name)
+    assert sum(kernel.elements for kernel in conversion.kernels) == weights
     found = sizes(conversion.file)
     *kinds, total = vars(found).values()
     assert sum(kinds) == total == len(conversion.file)
@@ -103,6 +106,14 @@ def test_report_accounts_for_every_byte(network, pictures, activations, target, 
     assert found.other_weights == 0
     unpacked = sizes(conversion.unpacked)
     assert sum(list(vars(unpacked).values())[:-1]) == len(conversion.unpacked)
+
+
+def test_biases_of_one_length_are_no_tables(pictures, sizes):
+    model = tf.keras.Sequential([tf.keras.Input((32, 32, 3))])
+    for value in range(4):
+        bias = tf.keras.initializers.RandomNormal(seed=value)
+        model.add(lq.layers.QuantConv2D(16, 3, kernel_quantizer="ste_sign", bias_initializer=bias))
+    assert sizes(convert(model, "litert", images=pictures[:9])).batch_norm == 4 * 16 * 4
 
 
 def test_comparison_with_other_files(network, pictures):

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from larq_seresnet import models
+from larq_seresnet import __version__, models
 from larq_seresnet.convert import (
     ConversionError,
     conversion,
@@ -75,13 +75,15 @@ def test_the_metadata_say_what_was_verified(network, pictures):
     facts = {"labels": ["cat", "dog"], "dataset": "pets", "test_error": 12.5}
     for activations in ("float", "binary"):
         model = network(activations=activations)
-        file = run_conversion(model, "lce", images=pictures, metadata=facts).file
+        others = {"target": "litert", "version": "0", "input_shape": [1]}  # another file's
+        file = run_conversion(model, "lce", images=pictures, metadata={**others, **facts}).file
         found = json.loads(graph.parse(file).metadata["larq_seresnet"])
         assert facts.items() <= found.items()
         assert found["verified_images"] == len(pictures)
         assert found["verified_on"] == "given"
         assert found["input_range"] == [0, 255]
         assert found["input_shape"] == [32, 32, 3]
+        assert (found["target"], found["version"]) == ("lce", __version__)
         assert ("deviating_images" in found) == (activations == "binary")
 
 
