@@ -5,10 +5,10 @@ the smallest error, of which the README says what each ingredient gave:
 
 best-float         the teacher of the others; export it first (`python -m training.export`)
 small-float        float networks of small widths (`--width 4`), which int8 makes as small as 1 bit
-best               1-bit weights, FMB
-best-no-fmb        1-bit weights, soft gates: the smallest error
+best-open          1-bit weights, FMB, whose gates are on at first: the pretrained network's
+best, best-no-fmb  1-bit weights, FMB from the start or soft gates, in half the time
 best-fully-binary  1-bit weights and activations, FMB
-best-2, best-fully-binary-2  train these two on, for another cycle of the learning rate
+best-fully-binary-2  trains it on, for another cycle of the learning rate
 2-epochs, 6-epochs 1-bit weights, FMB, in a short time
 svhn-float, svhn, svhn-fully-binary  the first three on SVHN; svhn-float is the teacher
 """
@@ -36,7 +36,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "small-float": {**_FLOAT, "epochs": 120},
     "best": {**_BINARY, "epochs": 80},
     "best-no-fmb": {**_BINARY, "fmb": False, "epochs": 80},
-    "best-2": {**_BINARY, "start_from": "runs/best", "epochs": 45, "learning_rate": 1e-2},
+    "best-open": {
+        **_BINARY,
+        "open_gates": True,
+        "hold_gates": 100,
+        "epochs": 170,
+        "distinct_epochs": 40,
+    },
     "best-fully-binary": {**_FULLY_BINARY, "epochs": 140},
     "best-fully-binary-2": {
         **_FULLY_BINARY,
