@@ -112,6 +112,17 @@ def test_what_has_no_test_split_gets_one(tmp_path, load):
     assert 3 < test < 20
 
 
+def test_test_pictures_without_classes_are_skipped(tmp_path, load):
+    write_folder(tmp_path / "own", draw(100), ["x", "y"] * 50, split="train")
+    (tmp_path / "own" / "test").mkdir()
+    save(tmp_path / "own" / "test" / "1.png", draw(1)[0])
+
+    data = load(tmp_path / "own")
+    assert data.source.labels == ("x", "y")
+    assert sum(sizes(data)) == 100
+    assert data.skipped == (("test/1.png", "it lies in no class's folder"),)
+
+
 def test_classes_may_be_called_train_and_test(tmp_path, load):
     write_folder(tmp_path / "own", draw(120), ["train", "test", "plane"] * 40)
 

@@ -139,13 +139,11 @@ def _reason(skipped: list[tuple[str, str]]) -> str:
 def _from_folder(root: Path, skipped: list[tuple[str, str]]) -> Iterator[Picture]:
     folders = _folders(root)
     splits = {path: _SPLIT_NAMES[x] for path in folders if (x := path.name.lower()) in _SPLIT_NAMES}
-    # A class may be called "train" or "test": splits have classes in them, and nothing beside them
-    # that could be a class of its own, unless there are several.
-    if (
-        "train" in splits.values()
-        and all(map(_folders, splits))
-        and (len(splits) > 1 or len(folders) == 1)
-    ):
+    # A class may be called "train" or "test": splits have classes in them, at least "train" (test
+    # pictures without labels lie loose), and nothing beside them that could be a class of its own,
+    # unless there are several.
+    in_train = [x for path, split in splits.items() if split == "train" for x in _folders(path)]
+    if in_train and (len(splits) > 1 or len(folders) == 1):
         classes = [(split, path) for above, split in splits.items() for path in _folders(above)]
         places = [root, *splits]
         others = [path.name for path in folders if path not in splits]
