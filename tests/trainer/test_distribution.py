@@ -208,3 +208,4 @@ def test_a_batch_that_cannot_be_shared(tmp_path):
     assert statuses == [1, 1]
     for output in outputs:
         assert "--batch-size 33 cannot be shared evenly by 2 replicas" in output
+    assert not (tmp_path / "run" / "config.json").exists()  # so that the right number can follow

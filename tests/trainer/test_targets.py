@@ -165,6 +165,10 @@ def test_teachers_that_cannot_teach(tmp_path, monkeypatch):
     SEResNet14(width=4, classes=3).save(tmp_path / "three.keras")
     with pytest.raises(UserError, match="has 3 classes, digits others"):
         targets.load_teacher(str(tmp_path / "three.keras"), "digits", data.SOURCES["digits"])
+    model = SEResNet14(width=4)
+    tf.keras.Model(model.input, model.get_layer("logits").output).save(tmp_path / "logits.keras")
+    with pytest.raises(UserError, match="does not answer with probabilities: it lacks a softmax"):
+        targets.load_teacher(str(tmp_path / "logits.keras"), "digits", data.SOURCES["digits"])
 
 
 def test_a_run_without_its_teacher_leaves_no_run_behind(tmp_path):

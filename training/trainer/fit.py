@@ -71,6 +71,7 @@ def fit(
         dataset = dataset or load_data(config)
         folder.agree_on_data(dataset.fingerprint)
         batches = Batches.prepare(config, dataset)
+        share = group.share(config.batch_size)
         model = folder.load_checkpoint() or _new_model(config, dataset.source, batches.steps)
         folder.save_json("config.json", description(config, dataset))
         _summarize(folder, model)
@@ -78,7 +79,7 @@ def fit(
             rows = [(printable(name), why) for name, why in dataset.skipped]
             skipped = pd.DataFrame(rows, columns=["picture", "why"])
             folder.save_table("skipped.csv", skipped.set_index("picture"))
-        _train(config, group, folder, model, batches, callbacks)
+        _train(config, group, folder, model, batches, share, callbacks)
         results, probabilities = evaluate(model, dataset)
         if by_class:
             with fonts.drawing("".join(dataset.source.labels)):
@@ -134,6 +135,7 @@ def _train(
     folder: RunFolder,
     model: tf.keras.Model,
     batches: Batches,
+    share: int,
     callbacks: Sequence[tf.keras.callbacks.Callback],
 ) -> None:
     """Train from where the model is to the last epoch."""
@@ -159,9 +161,7 @@ def _train(
     callbacks.append(recorder)
     if config.tensorboard:
         callbacks.append(tf.keras.callbacks.TensorBoard(folder.path / "tensorboard"))
-    shared = partial(
-        batches.training, range(finished, config.epochs), group.share(config.batch_size)
-    )
+    shared = partial(batches.training, range(finished, config.epochs), share)
     try:
         if finished < config.epochs:
             folder.withdraw_results()

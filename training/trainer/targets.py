@@ -82,6 +82,9 @@ def load_teacher(name: str, dataset: str, source: Source) -> tf.keras.Model:
     if model.input_shape[1:] != source.shape:
         sizes = f"{model.input_shape[1:]}, {dataset} has {source.shape}"
         raise UserError(f"--distill {name} takes images of {sizes}")
+    answer = model(tf.zeros((1, *source.shape)), training=False)
+    if not abs(np.sum(answer, dtype=np.float32) - 1) < 0.01:
+        raise UserError(f"--distill {name} does not answer with probabilities: it lacks a softmax")
     return model
 
 
