@@ -75,7 +75,7 @@ def test_a_damaged_network_is_one_clear_line(tmp_path):
         (["--thresholds", "nan"], "--thresholds must be from 0 to 1"),
         (["--epochs", "0"], "--epochs must be at least 1, not 0"),
         (["--learning-rate", "0"], "--learning-rate must be positive, not 0.0"),
-        (["--seed", "-1"], "--seed must be 0 or more, not -1"),
+        (["--seed", "-1"], "--seed must be 0 or more, and less than 2^32, not -1"),
     ],
 )
 def test_bad_flags(flags, message, capsys):
