@@ -275,5 +275,5 @@ def test_a_thousand_loads_leak_nothing(library):
     for _ in range(1000):
         load_and_drop()
     gc.collect()
-    # A leak of the filters alone would be 74,000 KiB; what a large process allocates varies by 4,000.
+    # A leak of the filters alone would be 74,000 KiB; what a large process holds varies by 4,000.
     assert resident_kib() - before < 10000
