@@ -177,42 +177,33 @@ def test_grouped_binary_convolutions_are_for_this_projects_runtime(grouped, tmp_
     np.testing.assert_allclose(network.predict(images), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_groups_that_read_one_pixel_of_what_batch_norm_turns_round():
+def agrees_though_batch_norm_turns_signs_round(channels, layers, target, **options):
     model = tf.keras.Sequential(
         [
-            tf.keras.Input((8, 8, 64)),
+            tf.keras.Input((8, 8, channels)),
             tf.keras.layers.BatchNormalization(),
-            lq.layers.QuantConv2D(64, 1, groups=2, use_bias=False, **BINARY),
+            *layers,
             tf.keras.layers.Flatten(),
             tf.keras.layers.Dense(5),
         ]
     )
     rng = np.random.default_rng(0)
-    model.layers[0].gamma.assign(np.where(np.arange(64) % 3, 1.0, -1.0))
-    model.layers[0].moving_mean.assign(rng.normal(size=64))
-    images = rng.normal(size=(20, 8, 8, 64)).astype(np.float32)
-    found = Interpreter(convert(model, "lce", images=images, lce_check=False)).predict(images)
+    model.layers[0].gamma.assign(np.where(np.arange(channels) % 3, 1.0, -1.0))
+    model.layers[0].moving_mean.assign(rng.normal(size=channels))
+    images = rng.normal(size=(20, 8, 8, channels)).astype(np.float32)
+    found = Interpreter(convert(model, target, images=images, **options)).predict(images)
     np.testing.assert_allclose(found, model.predict(images, verbose=0), rtol=1e-4, atol=1e-4)
+
+
+def test_groups_that_read_one_pixel_of_what_batch_norm_turns_round():
+    grouped = lq.layers.QuantConv2D(64, 1, groups=2, use_bias=False, **BINARY)
+    agrees_though_batch_norm_turns_signs_round(64, [grouped], "lce", lce_check=False)
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_signs_of_what_is_rectified_are_not_turned_round(target):
-    model = tf.keras.Sequential(
-        [
-            tf.keras.Input((8, 8, 32)),
-            tf.keras.layers.BatchNormalization(),
-            tf.keras.layers.ReLU(),
-            lq.layers.QuantConv2D(64, 1, use_bias=False, **BINARY),
-            tf.keras.layers.Flatten(),
-            tf.keras.layers.Dense(5),
-        ]
-    )
-    rng = np.random.default_rng(0)
-    model.layers[0].gamma.assign(np.where(np.arange(32) % 3, 1.0, -1.0))
-    model.layers[0].moving_mean.assign(rng.normal(size=32))
-    images = rng.normal(size=(20, 8, 8, 32)).astype(np.float32)
-    found = Interpreter(convert(model, target, images=images)).predict(images)
-    np.testing.assert_allclose(found, model.predict(images, verbose=0), rtol=1e-4, atol=1e-4)
+    conv = lq.layers.QuantConv2D(64, 1, use_bias=False, **BINARY)
+    agrees_though_batch_norm_turns_signs_round(32, [tf.keras.layers.ReLU(), conv], target)
 
 
 def test_without_lces_interpreter_a_file_is_verified_all_the_same(network, pictures, monkeypatch):
