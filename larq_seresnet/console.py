@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from larq_seresnet.edge.errors import reason, written_output
 
@@ -48,6 +49,16 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is no positive number")
     return int(text)
+
+
+def require_folder(file: Path) -> None:
+    """Fail before the work where a file cannot be written after it.
+
+    Raises:
+        NotADirectoryError: Its folder does not exist.
+    """
+    if not file.parent.is_dir():
+        raise NotADirectoryError(f"there is no folder {file.parent}")
 
 
 def run_command(

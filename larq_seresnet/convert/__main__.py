@@ -71,8 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _convert(args: argparse.Namespace) -> None:
     log = logging.getLogger("larq_seresnet.convert")
-    if not args.out.parent.is_dir():
-        raise NotADirectoryError(f"there is no folder {args.out.parent}")
+    console.require_folder(args.out)
     if args.out.is_dir() or args.out.resolve() == Path(args.source).resolve():
         raise UserError(f"--out {args.out} is no new file: name one, such as model.tflite")
     log.info("loading %s", args.source)

@@ -27,8 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _inspect(args: argparse.Namespace) -> None:
     for path in filter(None, (args.csv, args.picture)):
-        if not path.parent.is_dir():
-            raise NotADirectoryError(f"there is no folder {path.parent}")
+        console.require_folder(path)
     with console.silence():
         from larq_seresnet.inspect import gate_statistics, tables
         from larq_seresnet.sources import load_with_images
